@@ -1,0 +1,220 @@
+//! Identifiers: shards, lease keys, workers and the counter that orders a lease's writes.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::StreamArn;
+
+/// Why a text cannot be an identifier.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {why}")]
+pub struct IdError {
+    what: &'static str,
+    why: &'static str,
+}
+
+/// A shard's name. Opaque: its age is not read from it, and names do not sort by age.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(Arc<str>);
+
+/// The primary key of a lease item.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeaseKey(Arc<str>);
+
+/// Who a lease item says owns it: our workers write `name/incarnation`, the Java library a bare worker name.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Owner(Arc<str>);
+
+macro_rules! text_id {
+    ($type:ident, $what:literal) => {
+        impl $type {
+            /// The identifier as the service and the lease table spell it.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                match text.len() {
+                    0 => Err(IdError { what: $what, why: "is empty" }),
+                    1..=1024 => Ok(Self(Arc::from(text))),
+                    _ => Err(IdError { what: $what, why: "is longer than 1024 bytes" }),
+                }
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+text_id!(ShardId, "a shard id");
+text_id!(LeaseKey, "a lease key");
+text_id!(Owner, "a lease owner");
+
+/// How lease keys of a table are formed. One form per table, fixed when the table is first used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyForm {
+    /// `account:region$account$table$label:1:shard`, as the Java library writes for several streams.
+    Qualified,
+    /// The bare shard id, as the Java library writes for a single stream.
+    Bare,
+}
+
+impl LeaseKey {
+    /// The key of `shard`'s lease in a table whose keys have the form `form`.
+    ///
+    /// Source: `MultiStreamLease.getLeaseKey` of the Java library, and `KinesisMapperUtil` of the DynamoDB
+    /// Streams adapter, which writes the colons of the label as underscores.
+    #[must_use]
+    pub fn of(form: KeyForm, stream: &StreamArn, shard: &ShardId) -> Self {
+        match form {
+            KeyForm::Bare => Self(shard.0.clone()),
+            KeyForm::Qualified => Self(Arc::from(format!("{}:{shard}", Self::stream_identifier(stream)))),
+        }
+    }
+
+    /// The Java library's serialised identifier of `stream`: the attribute `streamName` of qualified leases.
+    #[must_use]
+    pub fn stream_identifier(stream: &StreamArn) -> String {
+        let (account, region, table) = (stream.account(), stream.region(), stream.table_name());
+        format!("{account}:{region}${account}${table}${}:1", stream.label().replace(':', "_"))
+    }
+
+    /// Whether this key has the qualified form.
+    #[must_use]
+    pub fn is_qualified(&self) -> bool {
+        self.0.contains('$')
+    }
+}
+
+/// One run of one worker: a name that outlives restarts and an incarnation that does not.
+///
+/// Two processes that are given the same name are still two workers.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerId {
+    name: Arc<str>,
+    incarnation: u64,
+}
+
+impl WorkerId {
+    /// A worker named `name` in the run `incarnation`, a number drawn at random at each start.
+    ///
+    /// # Errors
+    /// The name is empty, longer than 255 bytes, or holds a slash, which separates name and incarnation.
+    pub fn new(name: &str, incarnation: u64) -> Result<Self, IdError> {
+        let what = "a worker's name";
+        match name.len() {
+            0 => Err(IdError { what, why: "is empty" }),
+            256.. => Err(IdError { what, why: "is longer than 255 bytes" }),
+            _ if name.contains('/') => Err(IdError { what, why: "holds a slash" }),
+            _ => Ok(Self { name: Arc::from(name), incarnation }),
+        }
+    }
+
+    /// The name, the same in every run.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The number of this run.
+    #[must_use]
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    /// What this worker writes as the owner of its leases.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        Owner(Arc::from(self.to_string()))
+    }
+}
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{:016x}", self.name, self.incarnation)
+    }
+}
+
+impl fmt::Debug for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for WorkerId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let error =
+            IdError { what: "a worker id", why: "is not name/incarnation, the incarnation 16 hexadecimal digits" };
+        let (name, incarnation) = text.split_once('/').ok_or(error.clone())?;
+        if incarnation.len() != 16 {
+            return Err(error);
+        }
+        let incarnation = u64::from_str_radix(incarnation, 16).map_err(|_| error)?;
+        Self::new(name, incarnation)
+    }
+}
+
+/// The version of an item: every write names the one it saw and moves it on by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct LeaseCounter(pub i64);
+
+impl LeaseCounter {
+    /// The counter after one more write. Wraps at the end of the number's range, where equality is still exact.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+}
+
+impl fmt::Display for LeaseCounter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_id_is_read_back_from_the_owner_it_writes() {
+        let id = WorkerId::new("host-7", 0xfeed).expect("legal");
+        assert_eq!(id.to_string(), "host-7/000000000000feed");
+        assert_eq!(id.owner().as_str().parse::<WorkerId>(), Ok(id));
+        for text in ["", "w-2311", "a/b", "/000000000000feed", "a/zz00000000000000"] {
+            assert!(text.parse::<WorkerId>().is_err(), "{text}");
+        }
+        assert!(WorkerId::new("a/b", 1).is_err());
+    }
+
+    #[test]
+    fn a_qualified_key_is_the_one_the_java_library_writes() {
+        let arn =
+            "arn:aws:dynamodb:us-east-1:123456789012:table/T/stream/2024-02-12T18:57:26.492".parse().expect("legal");
+        let shard = "shardId-A".parse().expect("legal");
+        assert_eq!(
+            LeaseKey::of(KeyForm::Qualified, &arn, &shard).as_str(),
+            "123456789012:us-east-1$123456789012$T$2024-02-12T18_57_26.492:1:shardId-A"
+        );
+        assert!(LeaseKey::of(KeyForm::Qualified, &arn, &shard).is_qualified());
+        assert_eq!(LeaseKey::of(KeyForm::Bare, &arn, &shard).as_str(), "shardId-A");
+    }
+}

@@ -1,0 +1,317 @@
+//! A lease: who reads a shard, and how far it is done. One item of the lease table.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use super::{Checkpoint, LeaseCounter, LeaseKey, Owner, SequenceNumber, ShardId, StreamArn};
+
+/// A lease as it was read. Attributes that we do not know are not here; every write leaves them in place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lease {
+    /// The item's key.
+    pub key: LeaseKey,
+    /// The stream, where the item says it. Items of a Java single-stream table do not.
+    pub stream: Option<StreamArn>,
+    /// The shard.
+    pub shard: ShardId,
+    /// Moved by every write.
+    pub counter: LeaseCounter,
+    /// Who reads the shard; nobody when absent.
+    pub owner: Option<Owner>,
+    /// How far the shard is done.
+    pub checkpoint: Checkpoint,
+    /// The part of a two-phase checkpoint that was prepared and not yet made.
+    pub pending: Option<PendingCheckpoint>,
+    /// The shards this one continues; at most one with DynamoDB Streams.
+    pub parents: BTreeSet<ShardId>,
+    /// The shards that continue this one, written when it finishes.
+    pub children: BTreeSet<ShardId>,
+    /// The first number of the shard, where the listing gave one when the lease was created.
+    pub starting_sequence: Option<SequenceNumber>,
+    /// Records stamped before this instant are not wanted (a start at LATEST or at a timestamp). Ends with the first
+    /// record that passes.
+    pub start_at: Option<SystemTime>,
+    /// Whether the shard had no parent left when the application began: what was trimmed from it before then was never wanted.
+    pub root: bool,
+    /// The worker this lease was put aside for.
+    pub intended_for: Option<Owner>,
+    /// Set on the lease of a live owner that must let go; it may not write the lease again.
+    pub evicted: bool,
+    /// Why nobody may read the shard until an operator clears it.
+    pub stop: Option<StopReason>,
+    /// How often the owner changed since the last checkpoint. Kept for the Java library.
+    pub owner_switches: i64,
+    /// The owner that a Java leader asked to hand the lease to [`Lease::owner`], which reads it once this is gone.
+    pub checkpoint_owner: Option<Owner>,
+}
+
+impl Lease {
+    /// What a conditional write names to prove that it saw this version.
+    #[must_use]
+    pub fn guard(&self) -> LeaseGuard {
+        LeaseGuard { counter: self.counter, owner: self.owner.clone() }
+    }
+
+    /// Whether the shard is finished. A finished lease is a tombstone: it has no owner and nobody takes it.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.checkpoint == Checkpoint::ShardEnd
+    }
+
+    /// The lease as `write` leaves it. Every implementation of the lease table must store exactly this.
+    #[must_use]
+    pub fn after(&self, write: &LeaseWrite) -> Self {
+        let mut next = self.clone();
+        next.counter = self.counter.next();
+        match &write.owner {
+            Change::Keep => {}
+            Change::Clear => next.owner = None,
+            Change::Set(owner) => {
+                // Java counts a real change of owner only.
+                if self.owner.as_ref() != Some(owner) && self.owner.is_some() {
+                    next.owner_switches += 1;
+                }
+                next.owner = Some(owner.clone());
+                next.checkpoint_owner = None;
+                next.evicted = false;
+                next.intended_for = None;
+            }
+        }
+        if let Some(checkpoint) = write.checkpoint {
+            next.checkpoint = checkpoint;
+            next.pending = None;
+            next.owner_switches = 0;
+        }
+        write.pending.apply(&mut next.pending);
+        write.start_at.apply(&mut next.start_at);
+        write.intended_for.apply(&mut next.intended_for);
+        write.stop.apply(&mut next.stop);
+        if write.evict {
+            next.evicted = true;
+        }
+        if let Some(children) = &write.children {
+            next.children.clone_from(children);
+        }
+        next
+    }
+}
+
+/// The version of a lease that a writer saw. A write whose guard no longer matches is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseGuard {
+    /// The counter last seen.
+    pub counter: LeaseCounter,
+    /// The owner last seen; `None` means that there was none.
+    pub owner: Option<Owner>,
+}
+
+/// A lease that does not exist yet. It is created with counter 0 by conditional creation, never over another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewLease {
+    /// The item's key.
+    pub key: LeaseKey,
+    /// The stream.
+    pub stream: StreamArn,
+    /// The shard.
+    pub shard: ShardId,
+    /// Who owns it from the start.
+    pub owner: Option<Owner>,
+    /// The shard's parent.
+    pub parent: Option<ShardId>,
+    /// The first number of the shard, where the listing gave one.
+    pub starting_sequence: Option<SequenceNumber>,
+    /// See [`Lease::start_at`].
+    pub start_at: Option<SystemTime>,
+    /// See [`Lease::root`].
+    pub root: bool,
+}
+
+impl NewLease {
+    /// The lease as it reads back once created.
+    #[must_use]
+    pub fn created(&self) -> Lease {
+        Lease {
+            key: self.key.clone(),
+            stream: Some(self.stream.clone()),
+            shard: self.shard.clone(),
+            counter: LeaseCounter(0),
+            owner: self.owner.clone(),
+            checkpoint: Checkpoint::TrimHorizon,
+            pending: None,
+            parents: self.parent.iter().cloned().collect(),
+            children: BTreeSet::new(),
+            starting_sequence: self.starting_sequence,
+            start_at: self.start_at,
+            root: self.root,
+            intended_for: None,
+            evicted: false,
+            stop: None,
+            owner_switches: 0,
+            checkpoint_owner: None,
+        }
+    }
+}
+
+/// A checkpoint that was prepared but not made: the successor is told both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingCheckpoint {
+    /// The position that was prepared.
+    pub at: Checkpoint,
+    /// The processor's own bytes.
+    pub state: Option<Bytes>,
+}
+
+/// Why a shard is not read: a decision of the failure policy or the loss policy, written on the lease so that it
+/// survives every change of owner. The shard and its descendants wait until it is cleared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// The processor failed on a record as often as the policy allows.
+    ProcessorFailed {
+        /// The last error, as text.
+        error: String,
+    },
+    /// Records were lost before they could be read, and the loss policy said to stop.
+    DataLost {
+        /// What was lost, as text.
+        lost: String,
+    },
+    /// Written by a version or a tool that this one does not know.
+    Other {
+        /// Its text.
+        text: String,
+    },
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ProcessorFailed { error } => write!(f, "processor-failed: {error}"),
+            Self::DataLost { lost } => write!(f, "data-lost: {lost}"),
+            Self::Other { text } => f.write_str(text),
+        }
+    }
+}
+
+impl StopReason {
+    /// Reads back what [`fmt::Display`] wrote. Never fails: an unknown text is a stop all the same.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        match text.split_once(": ") {
+            Some(("processor-failed", error)) => Self::ProcessorFailed { error: error.to_owned() },
+            Some(("data-lost", lost)) => Self::DataLost { lost: lost.to_owned() },
+            _ => Self::Other { text: text.to_owned() },
+        }
+    }
+}
+
+/// What a write does to one attribute.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Change<T> {
+    /// Leaves it.
+    #[default]
+    Keep,
+    /// Replaces it.
+    Set(T),
+    /// Removes it.
+    Clear,
+}
+
+impl<T: Clone> Change<T> {
+    fn apply(&self, to: &mut Option<T>) {
+        match self {
+            Self::Keep => {}
+            Self::Set(value) => *to = Some(value.clone()),
+            Self::Clear => *to = None,
+        }
+    }
+}
+
+/// One write of a lease. Whatever it changes, it moves the counter by one.
+///
+/// The constructors are the moves of the protocol; [`LeaseWrite::with_checkpoint`] may ride on each that is the
+/// owner's own. What a write means for the item is defined by [`Lease::after`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct LeaseWrite {
+    /// Setting the owner also ends an eviction, an intention and a hand-off asked for by a Java leader.
+    pub owner: Change<Owner>,
+    /// Also removes what was prepared and sets the owner switches to 0.
+    pub checkpoint: Option<Checkpoint>,
+    /// Applied after `checkpoint`.
+    pub pending: Change<PendingCheckpoint>,
+    /// See [`Lease::children`].
+    pub children: Option<BTreeSet<ShardId>>,
+    /// See [`Lease::start_at`].
+    pub start_at: Change<SystemTime>,
+    /// See [`Lease::intended_for`]. Applied after `owner`.
+    pub intended_for: Change<Owner>,
+    /// Sets [`Lease::evicted`].
+    pub evict: bool,
+    /// See [`Lease::stop`].
+    pub stop: Change<StopReason>,
+}
+
+impl LeaseWrite {
+    /// The owner shows that it lives.
+    #[must_use]
+    pub fn renew() -> Self {
+        Self::default()
+    }
+
+    /// `owner` takes the lease.
+    #[must_use]
+    pub fn take(owner: Owner) -> Self {
+        Self { owner: Change::Set(owner), ..Self::default() }
+    }
+
+    /// The owner gives the lease away; anyone may take it at once, `intended_for` first where it is named.
+    #[must_use]
+    pub fn release(intended_for: Option<Owner>) -> Self {
+        let intended_for = intended_for.map_or(Change::Clear, Change::Set);
+        Self { owner: Change::Clear, intended_for, ..Self::default() }
+    }
+
+    /// Another worker asks a live owner to let go: the owner stays named, and its next write is refused.
+    #[must_use]
+    pub fn evict(intended_for: Owner) -> Self {
+        Self { evict: true, intended_for: Change::Set(intended_for), ..Self::default() }
+    }
+
+    /// The owner gives the shard up until an operator clears the stop.
+    #[must_use]
+    pub fn stop(reason: StopReason) -> Self {
+        Self { stop: Change::Set(reason), ..Self::release(None) }
+    }
+
+    /// Lets a stopped shard be read again.
+    #[must_use]
+    pub fn clear_stop() -> Self {
+        Self { stop: Change::Clear, ..Self::default() }
+    }
+
+    /// Records progress with this write.
+    #[must_use]
+    pub fn with_checkpoint(mut self, checkpoint: Option<Checkpoint>) -> Self {
+        self.checkpoint = checkpoint;
+        self
+    }
+
+    /// The first half of a two-phase checkpoint.
+    #[must_use]
+    pub fn with_pending(mut self, pending: PendingCheckpoint) -> Self {
+        self.pending = Change::Set(pending);
+        self
+    }
+
+    /// Ends the filter of a start position: a wanted record was seen.
+    #[must_use]
+    pub fn without_start_at(mut self) -> Self {
+        self.start_at = Change::Clear;
+        self
+    }
+}
