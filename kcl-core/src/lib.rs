@@ -1,5 +1,6 @@
 //! The engine of a DynamoDB Streams consumer.
 
+
 mod contract;
 mod model;
 mod record;

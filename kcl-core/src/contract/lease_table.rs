@@ -135,6 +135,7 @@ pub struct ScanPage {
 /// What an item of the table is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "nearly all items of a table are leases")]
 pub enum TableItem {
     /// A lease.
     Lease(Lease),

@@ -5,6 +5,8 @@ mod lease_table;
 mod policy;
 mod processor;
 pub(crate) mod rt;
+#[cfg(feature = "tokio-rt")]
+mod rt_tokio;
 mod source;
 
 pub(crate) use checkpointer::CheckpointPort;
@@ -19,4 +21,6 @@ pub use processor::{
     StartReason,
 };
 pub use rt::{Clock, Entropy, Mono, Rt, Spawn, Stamp, TaskClass, TaskEnd, TaskHandle};
-pub use source::{DescribePage, MAX_RECORDS, RecordsPage, ShardIterator, SourceError, SourceErrorKind, StreamSource};
+pub use source::{
+    DescribePage, MAX_RECORDS, RecordsPage, ShardIterator, SourceError, SourceErrorKind, SourceOp, StreamSource,
+};

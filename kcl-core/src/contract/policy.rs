@@ -37,7 +37,7 @@ pub enum FailureAction {
 }
 
 impl Default for FailurePolicy {
-    /// Ten attempts, 100 ms to 30 s apart (about a minute and a half in all), then the shard stops.
+    /// Ten attempts, 100 ms to 26 s apart (less than a minute in all), then the shard stops.
     fn default() -> Self {
         Self {
             attempts: 10,
@@ -169,7 +169,7 @@ pub trait LossPolicy: fmt::Debug + Send + Sync + 'static {
 #[async_trait]
 impl LossPolicy for LossDecision {
     /// The same decision for every loss.
-    async fn on_loss(&self, _loss: &DataLoss) -> LossDecision {
+    async fn on_loss(&self, _loss: &DataLoss) -> Self {
         *self
     }
 }

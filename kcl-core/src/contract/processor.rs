@@ -24,6 +24,10 @@ use crate::record::{Record, RecordBatch};
 ///    fires, and `lease_lost` is the last call.
 /// 5. A panic, or a call dropped at its deadline, discards the instance; a new one starts at the checkpoint.
 ///
+/// # What is asked of it
+/// Calls await instead of blocking their thread: a call that blocks keeps its runtime from running other shards, and cannot be
+/// dropped. Leases are kept on threads of their own all the same. Blocking work belongs on the runtime's blocking threads.
+///
 /// # What the library may do
 /// 1. Deliver a record more than once: after a crash, a lost lease, or a failed checkpoint.
 /// 2. Call from different threads at different times.

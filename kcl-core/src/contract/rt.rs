@@ -138,7 +138,10 @@ impl Rt {
     /// # Cancel safety
     /// Dropping it ends the wait and nothing else.
     pub async fn sleep_until(&self, at: Mono) {
-        self.clock.sleep_until(at).await;
+        // A timer's ticks are coarse: a wait that is over already would last until the next one.
+        if at > self.now() {
+            self.clock.sleep_until(at).await;
+        }
     }
 
     /// Waits for `time`.
@@ -242,6 +245,12 @@ impl<T> TaskHandle<T> {
     /// Ends the task at its next await.
     pub fn abort(&self) {
         self.abort.abort();
+    }
+
+    /// Lets the task go on by itself; its result is lost.
+    pub fn detach(mut self) {
+        // The drop then aborts a task that was never started.
+        self.abort = AbortHandle::new_pair().0;
     }
 }
 

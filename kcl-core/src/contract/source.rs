@@ -67,6 +67,35 @@ pub trait StreamSource: fmt::Debug + Send + Sync + 'static {
     async fn get_records(&self, iterator: &ShardIterator, limit: usize) -> Result<RecordsPage, SourceError>;
 }
 
+/// The calls of a [`StreamSource`], for those who count, delay or fail them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SourceOp {
+    /// [`StreamSource::list_streams`].
+    ListStreams,
+    /// [`StreamSource::describe_stream`].
+    DescribeStream,
+    /// [`StreamSource::shard_iterator`].
+    GetShardIterator,
+    /// [`StreamSource::get_records`].
+    GetRecords,
+}
+
+impl SourceOp {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::ListStreams, Self::DescribeStream, Self::GetShardIterator, Self::GetRecords];
+
+    /// The service's name of the call.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ListStreams => "ListStreams",
+            Self::DescribeStream => "DescribeStream",
+            Self::GetShardIterator => "GetShardIterator",
+            Self::GetRecords => "GetRecords",
+        }
+    }
+}
+
 /// Which page of a stream's description is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DescribePage {
@@ -171,6 +200,12 @@ impl SourceError {
     #[must_use]
     pub fn kind(&self) -> SourceErrorKind {
         self.kind
+    }
+
+    /// The service's name of the call.
+    #[must_use]
+    pub fn operation(&self) -> &'static str {
+        self.operation
     }
 
     /// Whether the same call may succeed later.

@@ -50,6 +50,31 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// A lease of which nothing more is known: no owner, no lineage, nothing pending. For implementations of the lease
+    /// table, which fill in what the item holds.
+    #[must_use]
+    pub fn new(key: LeaseKey, shard: ShardId, counter: LeaseCounter, checkpoint: Checkpoint) -> Self {
+        Self {
+            key,
+            stream: None,
+            shard,
+            counter,
+            owner: None,
+            checkpoint,
+            pending: None,
+            parents: BTreeSet::new(),
+            children: BTreeSet::new(),
+            starting_sequence: None,
+            start_at: None,
+            root: false,
+            intended_for: None,
+            evicted: false,
+            stop: None,
+            owner_switches: 0,
+            checkpoint_owner: None,
+        }
+    }
+
     /// What a conditional write names to prove that it saw this version.
     #[must_use]
     pub fn guard(&self) -> LeaseGuard {
@@ -109,6 +134,14 @@ pub struct LeaseGuard {
     pub owner: Option<Owner>,
 }
 
+impl LeaseGuard {
+    /// Whether `lease` is still the version that was seen.
+    #[must_use]
+    pub fn matches(&self, lease: &Lease) -> bool {
+        self.counter == lease.counter && self.owner == lease.owner
+    }
+}
+
 /// A lease that does not exist yet. It is created with counter 0 by conditional creation, never over another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewLease {
@@ -135,23 +168,13 @@ impl NewLease {
     #[must_use]
     pub fn created(&self) -> Lease {
         Lease {
-            key: self.key.clone(),
             stream: Some(self.stream.clone()),
-            shard: self.shard.clone(),
-            counter: LeaseCounter(0),
             owner: self.owner.clone(),
-            checkpoint: Checkpoint::TrimHorizon,
-            pending: None,
             parents: self.parent.iter().cloned().collect(),
-            children: BTreeSet::new(),
             starting_sequence: self.starting_sequence,
             start_at: self.start_at,
             root: self.root,
-            intended_for: None,
-            evicted: false,
-            stop: None,
-            owner_switches: 0,
-            checkpoint_owner: None,
+            ..Lease::new(self.key.clone(), self.shard.clone(), LeaseCounter(0), Checkpoint::TrimHorizon)
         }
     }
 }
@@ -292,6 +315,13 @@ impl LeaseWrite {
     #[must_use]
     pub fn clear_stop() -> Self {
         Self { stop: Change::Clear, ..Self::default() }
+    }
+
+    /// The owner is done with the shard: `SHARD_END`, no owner, and the names of the shards that continue it. What
+    /// [`LeaseTable::finish`](crate::LeaseTable::finish) does to the parent.
+    #[must_use]
+    pub fn finish(children: BTreeSet<ShardId>) -> Self {
+        Self { checkpoint: Some(Checkpoint::ShardEnd), children: Some(children), ..Self::release(None) }
     }
 
     /// Records progress with this write.
