@@ -1,0 +1,13 @@
+//! In-process implementations of the contracts: complete, without a network, in the time that [`Rt`](crate::Rt) tells.
+//!
+//! They are the embedded default, the demonstration and the test double: what a processor is tested against before it
+//! meets the service.
+
+mod lease_table;
+mod stream;
+
+pub use lease_table::MemoryLeaseTable;
+pub use stream::{
+    CallCounts, LastPage, ReferenceStream, ServiceError, ServiceErrorCode, ShardView, StreamOptions, TableDescription,
+    TableError, Visibility, Written,
+};

@@ -1,0 +1,97 @@
+//! Makes a lease table fail in every way that the contract allows.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::lease_call::{AroundLeaseTable, LeaseCall, Pending};
+use crate::contract::{LeaseError, LeaseErrorKind, LeaseTable, Outcome, Rt, TaskClass};
+
+/// What happens to one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum LeaseFault {
+    /// Nothing: it is made and answered.
+    #[default]
+    None,
+    /// It is not made; the caller is told that it was not applied.
+    NotApplied,
+    /// It is not made; the caller is told to come back later.
+    Throttled,
+    /// It is made, and its answer is lost: the caller is told that the outcome is unknown.
+    ReplyLost,
+    /// It is made long after the caller gave up.
+    Late {
+        /// When it is made, counted from the call.
+        applied_after: Duration,
+        /// When the caller is told that the outcome is unknown, counted from the call. `None`: it is never told, and
+        /// waits until it drops the call.
+        told_after: Option<Duration>,
+    },
+}
+
+type Decide = dyn Fn(&LeaseCall) -> LeaseFault + Send + Sync;
+
+/// Asks a closure about every call of the table inside, and does to it what the closure says.
+#[derive(Clone)]
+pub struct FaultyLeaseTable {
+    inner: Arc<dyn LeaseTable>,
+    rt: Rt,
+    decide: Arc<Decide>,
+}
+
+impl fmt::Debug for FaultyLeaseTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaultyLeaseTable").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl FaultyLeaseTable {
+    /// Calls of `inner` go as `decide` says.
+    ///
+    /// `rt` times the faults and carries the late calls. Where a caller's crash must not take its late writes with it,
+    /// give the runtime of the network here, not the caller's.
+    #[must_use]
+    pub fn new(
+        inner: Arc<dyn LeaseTable>,
+        rt: Rt,
+        decide: impl Fn(&LeaseCall) -> LeaseFault + Send + Sync + 'static,
+    ) -> Self {
+        Self { inner, rt, decide: Arc::new(decide) }
+    }
+
+    fn send_late<T: Send + 'static>(&self, after: Duration, pending: Pending<T>) {
+        let (rt, inner) = (self.rt.clone(), self.inner.clone());
+        let late = async move {
+            rt.sleep(after).await;
+            // Its caller is gone: nobody hears the answer.
+            drop(pending(inner).await);
+        };
+        self.rt.spawn("late lease write", TaskClass::Lease, late).detach();
+    }
+}
+
+#[async_trait]
+impl AroundLeaseTable for FaultyLeaseTable {
+    async fn around<T: Send + 'static>(&self, call: LeaseCall, pending: Pending<T>) -> Result<T, LeaseError> {
+        match (self.decide)(&call) {
+            LeaseFault::None => pending(self.inner.clone()).await,
+            LeaseFault::NotApplied => Err(call.unavailable(Outcome::NotApplied)),
+            LeaseFault::Throttled => Err(call.error(LeaseErrorKind::Throttled)),
+            LeaseFault::ReplyLost => {
+                drop(pending(self.inner.clone()).await);
+                Err(call.unavailable(Outcome::Unknown))
+            }
+            LeaseFault::Late { applied_after, told_after } => {
+                self.send_late(applied_after, pending);
+                match told_after {
+                    Some(told_after) => self.rt.sleep(told_after).await,
+                    None => std::future::pending().await,
+                }
+                Err(call.unavailable(Outcome::Unknown))
+            }
+        }
+    }
+}
