@@ -9,8 +9,14 @@ pub mod wrap;
 
 mod contract;
 mod model;
+mod policy;
 mod record;
+mod surface;
 
 pub use contract::*;
 pub use model::*;
 pub use record::*;
+pub use surface::config::{Checkpoints, ConfigError, WorkerConfig};
+pub use surface::event::{Event, EventKind, EventStream};
+pub use surface::metrics;
+pub use surface::status::{ShardState, ShardStatus, WorkerStatus};

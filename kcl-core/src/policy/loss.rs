@@ -1,0 +1,59 @@
+//! Whether records that are gone were ever wanted.
+
+use std::time::{Duration, SystemTime};
+
+use crate::model::Lease;
+
+/// How long the service keeps records.
+const RETENTION: Duration = Duration::from_secs(24 * 3600);
+
+/// How late a shard may be opened after the application began before what was trimmed from it in between counts as lost.
+/// The oldest records of a stream are trimmed at every moment, so without it each start at TRIM_HORIZON would report a loss.
+const OPENING: Duration = Duration::from_secs(600);
+
+/// Whether records trimmed from the start of an unread shard were wanted, at `now`.
+///
+/// Only records older than the retention are trimmed. Those of a shard that was a root when the application began (`began_at`) were
+/// wanted from a retention before that instant; those of a lease with a start filter from the filter on.
+pub(crate) fn was_wanted(lease: &Lease, began_at: SystemTime, now: SystemTime) -> bool {
+    let oldest_left = now.checked_sub(RETENTION).unwrap_or(SystemTime::UNIX_EPOCH);
+    let wanted_from = match lease.start_at {
+        Some(start_at) => start_at,
+        None if lease.root => began_at.checked_sub(RETENTION).unwrap_or(SystemTime::UNIX_EPOCH),
+        None => return true,
+    };
+    wanted_from + OPENING < oldest_left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{KeyForm, LeaseKey, NewLease};
+
+    #[test]
+    fn what_was_trimmed_before_anyone_wanted_it_is_no_loss() {
+        let hour = Duration::from_secs(3600);
+        let began = SystemTime::UNIX_EPOCH + 1000 * hour;
+        let stream = "arn:aws:dynamodb:r:123456789012:table/t/stream/l".parse().expect("legal");
+        let shard = "shard-1".parse().expect("legal");
+        let key = LeaseKey::of(KeyForm::Bare, &stream, &shard);
+        let new = NewLease {
+            key,
+            stream,
+            shard,
+            owner: None,
+            parent: None,
+            starting_sequence: None,
+            start_at: None,
+            root: true,
+        };
+        let root = new.created();
+        let child = Lease { root: false, ..root.clone() };
+        let latest = Lease { start_at: Some(began), ..root.clone() };
+        for (lease, hours_later, wanted) in
+            [(&root, 0, false), (&root, 1, true), (&child, 0, true), (&latest, 23, false), (&latest, 26, true)]
+        {
+            assert_eq!(was_wanted(lease, began, began + hours_later * hour), wanted, "{hours_later} h");
+        }
+    }
+}
