@@ -11,12 +11,18 @@ mod contract;
 mod model;
 mod policy;
 mod record;
+mod runner;
 mod surface;
+mod worker;
 
 pub use contract::*;
 pub use model::*;
 pub use record::*;
+pub use runner::{ResolveError, ResolvedStream, StreamSpec, resolve};
 pub use surface::config::{Checkpoints, ConfigError, WorkerConfig};
 pub use surface::event::{Event, EventKind, EventStream};
 pub use surface::metrics;
 pub use surface::status::{ShardState, ShardStatus, WorkerStatus};
+pub use worker::{
+    BuildError, CheckedWorker, ForEach, JsonLinesSink, Report, RunError, Worker, WorkerBuilder, WorkerHandle,
+};

@@ -1,0 +1,465 @@
+//! The runner of one worker in its fleet: looks at the lease table, carries out its lines of the plan, starts and ends consumers.
+//!
+//! ```text
+//!   observe (scan) ──► view ──► plan ──► take │ hand over │ evict        (every `observe_every`)
+//!   list the stream ──► lineage ──► create missing leases │ delete tombstones (every `discover_every` × workers)
+//!   a consumer ended ──► its children begin at once
+//! ```
+//! Every request runs beside the loop as a [`Job`], so that a slow table delays nobody. The loop holds no policy.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::consumer::{ConsumerEnd, GiveUp};
+use super::holding::{Holding, Parting};
+use super::member::Member;
+use super::session::{Session, StreamRun};
+use super::take::Scan;
+use crate::contract::{LeaseError, Mono, Rt, ShardInfo, StartReason, TaskHandle};
+use crate::model::{Lease, LeaseKey, StreamArn};
+use crate::policy::balance::{Balance, Move};
+use crate::policy::observe::Observations;
+use crate::policy::round::{self, Own, Streams};
+use crate::policy::tenure::Tenure;
+use crate::surface::event::EventKind;
+use crate::surface::metrics;
+
+/// A request that runs beside the loop, and what it brings.
+pub(super) type Job = BoxFuture<'static, Done>;
+
+/// What a job brought.
+pub(super) enum Done {
+    Scanned(Result<Scan, LeaseError>),
+    Took {
+        key: LeaseKey,
+        reason: StartReason,
+        tenure: Option<Tenure>,
+    },
+    Wrote {
+        key: LeaseKey,
+        lease: Option<Lease>,
+    },
+    Discovered {
+        stream: StreamArn,
+        next: Mono,
+    },
+    Begun(StreamArn, Option<StreamRun>),
+    /// Nothing that concerns the loop.
+    Tidied,
+}
+
+/// A shard that this worker owns.
+#[derive(Debug)]
+struct Held {
+    holding: Arc<Holding>,
+    give_up: GiveUp,
+    _keeper: TaskHandle<()>,
+    consumer: TaskHandle<()>,
+}
+
+/// Why a fleet runner stopped working.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WorkEnd {
+    /// As asked.
+    Shutdown,
+    /// The fleet has given this incarnation up.
+    Fenced,
+}
+
+/// How the shards were given away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Drained {
+    /// By their consumers.
+    pub(crate) released: usize,
+    /// Calls did not return in time.
+    pub(crate) abandoned: usize,
+}
+
+/// Consumers that may have ended before the loop looks.
+const ENDINGS: usize = 64;
+
+pub(crate) struct Fleet {
+    session: Arc<Session>,
+    seen: Observations,
+    balance: Balance,
+    streams: BTreeMap<StreamArn, StreamRun>,
+    held: BTreeMap<LeaseKey, Held>,
+    pending: BTreeSet<LeaseKey>,
+    jobs: FuturesUnordered<Job>,
+    /// What consumers say at their end: each has a clone of the sender.
+    ending: mpsc::Sender<(LeaseKey, ConsumerEnd)>,
+    ended: mpsc::Receiver<(LeaseKey, ConsumerEnd)>,
+    /// Foreign items that were reported already.
+    foreign: BTreeSet<String>,
+    observing: bool,
+    /// The worker stops: nothing is begun any more.
+    draining: bool,
+    next_observation: Mono,
+    /// When a lease of another worker expires that was not seen to be renewed.
+    next_expiry: Option<Mono>,
+    /// When the last whole scan was received.
+    last_look: Mono,
+}
+
+impl Fleet {
+    pub(crate) fn new(session: Arc<Session>) -> Self {
+        let next_observation = session.rt().now();
+        let (ending, ended) = mpsc::channel(ENDINGS);
+        Self {
+            session,
+            seen: Observations::default(),
+            balance: Balance::default(),
+            streams: BTreeMap::new(),
+            held: BTreeMap::new(),
+            pending: BTreeSet::new(),
+            jobs: FuturesUnordered::new(),
+            ending,
+            ended,
+            foreign: BTreeSet::new(),
+            observing: false,
+            draining: false,
+            next_observation,
+            next_expiry: None,
+            last_look: next_observation,
+        }
+    }
+
+    /// Works until asked to stop, or until the fleet has given this incarnation up.
+    pub(crate) async fn work(&mut self, member: &mut Member, shutdown: &CancellationToken) -> WorkEnd {
+        let session = self.session.clone();
+        let mut stay = std::pin::pin!(member.stay());
+        for stream in &session.streams {
+            self.jobs.push(Box::pin(session.clone().begin(stream.clone(), session.rt().now())));
+        }
+        let fenced = loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break false,
+                () = &mut stay => break true,
+                Some((key, end)) = self.ended.recv() => self.consumer_ended(&key, end),
+                Some(done) = self.jobs.next(), if !self.jobs.is_empty() => self.done(done),
+                () = session.rt().sleep_until(self.next_observation), if !self.observing => self.observe(),
+                // The take names the counter that stood still, so it needs no other look.
+                () = expired(session.rt(), self.next_expiry), if self.next_expiry.is_some() => self.lease_expired(),
+            }
+        };
+        if fenced { WorkEnd::Fenced } else { WorkEnd::Shutdown }
+    }
+
+    /// A lease has stood still long enough between two looks at the table. A worker whose looks fail sees everything stand still, and
+    /// leaves it to those that see.
+    fn lease_expired(&mut self) {
+        let now = self.session.rt().now();
+        self.next_expiry = None;
+        if now.since(self.last_look) < self.session.access.timing.renew_every() {
+            self.act(now);
+        }
+    }
+
+    fn observe(&mut self) {
+        self.observing = true;
+        let session = self.session.clone();
+        self.jobs.push(Box::pin(async move { Done::Scanned(session.access.scan().await) }));
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Scanned(scan) => self.scanned(scan),
+            Done::Took { key, reason, tenure } => {
+                self.pending.remove(&key);
+                if let Some(tenure) = tenure {
+                    self.seen.lease(tenure.lease().clone(), self.session.rt().now());
+                    self.start(tenure, reason);
+                }
+            }
+            Done::Wrote { key, lease } => {
+                self.pending.remove(&key);
+                if let Some(lease) = lease {
+                    self.seen.lease(lease, self.session.rt().now());
+                }
+            }
+            Done::Discovered { stream, next } => {
+                if let Some(run) = self.streams.get_mut(&stream) {
+                    run.next_discovery = Some(next);
+                }
+                self.next_observation = self.session.rt().now();
+            }
+            Done::Begun(_, Some(run)) => {
+                self.streams.insert(run.setting.stream.clone(), run);
+                // Its leases exist: look at once.
+                self.next_observation = self.session.rt().now();
+            }
+            Done::Begun(stream, None) => {
+                let (session, now) = (self.session.clone(), self.session.rt().now());
+                self.jobs.push(Box::pin(session.begin(stream, now)));
+            }
+            Done::Tidied => {}
+        }
+    }
+
+    fn scanned(&mut self, scan: Result<Scan, LeaseError>) {
+        let now = self.session.rt().now();
+        self.observing = false;
+        self.next_observation = now + self.session.rt().jitter(self.session.config.observe_every);
+        let scan = match scan {
+            Ok(scan) => scan,
+            Err(error) => {
+                let error = super::fetch::describe(&error);
+                return self.session.events.tell(EventKind::LeaseTableUnavailable { error });
+            }
+        };
+        let foreign: BTreeSet<String> = scan.foreign.iter().map(|(key, _)| key.clone()).collect();
+        self.foreign.retain(|key| foreign.contains(key));
+        for (key, why) in scan.foreign {
+            if self.foreign.insert(key.clone()) {
+                self.session.events.tell(EventKind::ForeignItem { key, why });
+            }
+        }
+        self.last_look = now;
+        self.seen.scanned(scan.leases, scan.workers, now);
+        self.act(now);
+    }
+
+    /// Carries out this worker's lines of the plan.
+    fn act(&mut self, now: Mono) {
+        let session = self.session.clone();
+        let timing = session.access.timing;
+        let held: BTreeSet<LeaseKey> = self.held.keys().cloned().collect();
+        let own = Own { id: &session.id, weight: session.config.weight, held: &held, pending: &self.pending };
+        let arns: Vec<StreamArn> = self.streams.keys().cloned().collect();
+        let streams = Streams { arns: &arns, form: session.form };
+        let view = round::view(&self.seen, &own, &streams, session.limits(), timing, now);
+        session.board.seen(view.workers.len(), view.leases.len());
+        for run in self.streams.values() {
+            run.setting.directory.shared_by(view.workers.len() * self.streams.len());
+        }
+        let unclaimed: Vec<Lease> = round::unclaimed(&self.seen, &own, &streams).into_iter().cloned().collect();
+        let moves = self.balance.plan(&view);
+        let departed: Vec<_> = round::departed(&self.seen, &own, timing, now)
+            .into_iter()
+            .map(|(worker, what)| (worker.clone(), what))
+            .collect();
+        let workers = view.workers.len();
+        for lease in unclaimed {
+            self.take(lease, StartReason::TakenOver, &streams);
+        }
+        for planned in moves {
+            self.carry_out(planned, &streams);
+        }
+        for (worker, what) in departed {
+            self.jobs.push(Box::pin(session.clone().see_off(worker, what)));
+        }
+        self.discover(now, workers);
+        self.next_expiry = round::next_expiry(&self.seen, timing, now);
+    }
+
+    fn carry_out(&mut self, planned: Move, streams: &Streams<'_>) {
+        match planned {
+            Move::Take(key) => {
+                let Some(lease) = self.seen.leases().get(&key).map(|seen| seen.item.clone()) else { return };
+                let reason = match (&lease.owner, lease.counter.0, &lease.intended_for) {
+                    (Some(_), _, _) => StartReason::TakenOver,
+                    (None, 0, None) => StartReason::New,
+                    (None, _, _) => StartReason::HandedOver,
+                };
+                self.take(lease, reason, streams);
+            }
+            Move::HandOver { key, to } => {
+                if let Some(held) = self.held.get(&key) {
+                    held.give_up.ask(Some(to.owner()));
+                }
+            }
+            Move::Evict(key) => {
+                let Some(lease) = self.seen.leases().get(&key).map(|seen| seen.item.clone()) else { return };
+                if lease.evicted || !self.pending.insert(key.clone()) {
+                    return;
+                }
+                let session = self.session.clone();
+                self.jobs.push(Box::pin(async move {
+                    let lease = session.access.evict(&lease, session.id.owner()).await;
+                    Done::Wrote { key, lease }
+                }));
+            }
+        }
+    }
+
+    fn take(&mut self, lease: Lease, reason: StartReason, streams: &Streams<'_>) {
+        if self.held.contains_key(&lease.key) || !self.pending.insert(lease.key.clone()) {
+            return;
+        }
+        let session = self.session.clone();
+        let parents = round::unseen_parents(&self.seen, &lease, streams);
+        self.jobs.push(Box::pin(async move {
+            let key = lease.key.clone();
+            let tenure = session.access.take(&session.id, lease, &parents).await;
+            Done::Took { key, reason, tenure }
+        }));
+    }
+
+    /// Lists the streams whose turn it is, and mends what the listing shows.
+    fn discover(&mut self, now: Mono, workers: usize) {
+        let session = self.session.clone();
+        let every = session.config.discover_every.saturating_mul(u32::try_from(workers).unwrap_or(u32::MAX));
+        for run in self.streams.values_mut() {
+            if run.next_discovery.is_none_or(|at| at > now) {
+                continue;
+            }
+            run.next_discovery = None;
+            let leases = super::session::leases_of(&self.seen, run, session.form);
+            let next = now + session.rt().jitter(every);
+            self.jobs.push(Box::pin(session.clone().discover(run.clone(), leases, next)));
+        }
+    }
+
+    /// Begins with a shard: a keeper for its lease, a consumer for its records.
+    fn start(&mut self, tenure: Tenure, reason: StartReason) {
+        let session = self.session.clone();
+        let lease = tenure.lease().clone();
+        if self.draining {
+            return self.give_back(lease);
+        }
+        let arns: Vec<StreamArn> = self.streams.keys().cloned().collect();
+        let stream = Streams { arns: &arns, form: session.form }.stream_of(&lease).cloned();
+        let Some(run) = stream.and_then(|stream| self.streams.get_mut(&stream)) else { return };
+        if self.held.contains_key(&lease.key)
+            || self.pending.contains(&lease.key)
+            || !tenure.holds(&session.rt().stamp())
+        {
+            // It names this incarnation: the next look at the table takes it again by a write.
+            return;
+        }
+        let latest = run.latest.remove(&lease.key).filter(|_| lease.checkpoint.sequence().is_none());
+        let info = ShardInfo {
+            stream: run.setting.stream.clone(),
+            shard: lease.shard.clone(),
+            parents: lease.parents.iter().cloned().collect(),
+            epoch: u64::try_from(lease.counter.0).unwrap_or_default(),
+            reason,
+        };
+        session.events.tell(EventKind::LeaseAcquired { shard: lease.shard.clone(), reason });
+        session.board.begin(&lease.key, &lease.shard);
+        let give_up = GiveUp::default();
+        let (holding, keeper) = session.spawn_keeper(tenure, &run.setting);
+        let consumer = session.spawn_consumer(&run.setting, &holding, &give_up, info, latest, self.ending.clone());
+        let key = lease.key;
+        self.held.insert(key, Held { holding, give_up, _keeper: keeper, consumer });
+        metrics::owned(self.held.len());
+    }
+
+    fn consumer_ended(&mut self, key: &LeaseKey, end: ConsumerEnd) {
+        self.held.remove(key);
+        self.session.board.end(key);
+        metrics::owned(self.held.len());
+        match end {
+            ConsumerEnd::Finished { children } => {
+                let now = self.session.rt().now();
+                self.seen.forget_lease(key);
+                for (child, validity) in children {
+                    self.seen.lease(child.clone(), now);
+                    let tenure = Tenure::begun(self.session.id.owner(), self.session.access.timing, child, validity);
+                    self.start(tenure, StartReason::ParentFinished);
+                }
+            }
+            ConsumerEnd::Stopped | ConsumerEnd::Released => self.seen.forget_lease(key),
+            ConsumerEnd::Lost => {}
+        }
+    }
+
+    /// Asks every consumer to give its shard away, and waits for as long as the configuration allows.
+    pub(crate) async fn drain(mut self) -> Drained {
+        let session = self.session.clone();
+        self.draining = true;
+        for held in self.held.values() {
+            held.give_up.ask(None);
+        }
+        let deadline = session.rt().now() + session.config.shutdown_timeout;
+        let mut released = 0;
+        // A take that is under way may still bring a lease, which is given away again.
+        while !self.held.is_empty() || !self.pending.is_empty() {
+            tokio::select! {
+                biased;
+                Some((key, end)) = self.ended.recv() => {
+                    released += usize::from(matches!(end, ConsumerEnd::Released));
+                    self.consumer_ended(&key, end);
+                }
+                Some(done) = self.jobs.next(), if !self.jobs.is_empty() => {
+                    if let Done::Took { .. } | Done::Wrote { .. } = done {
+                        self.done(done);
+                    }
+                }
+                () = session.rt().sleep_until(deadline) => break,
+            }
+        }
+        let abandoned = self.held.len();
+        let running = self.abandon().await;
+        Self::give_back_the_rest(&session, &running).await;
+        Drained { released, abandoned }
+    }
+
+    /// Ends the calls that did not return, and gives their leases away with what was acknowledged. Returns the leases whose call runs
+    /// on, because it blocks its thread: those expire.
+    async fn abandon(&mut self) -> BTreeSet<LeaseKey> {
+        let timing = self.session.access.timing;
+        let rt = self.session.rt().clone();
+        let held = std::mem::take(&mut self.held);
+        let partings = held.into_iter().map(|(key, held)| {
+            let rt = rt.clone();
+            async move {
+                // Whole, so that its keeper lives until it has written the last word.
+                let mut held = held;
+                held.consumer.abort();
+                if rt.timeout(timing.request_timeout(), &mut held.consumer).await.is_none() {
+                    return Some(key);
+                }
+                // Each keeper gives up when its validity ends; this bound only owns the wait.
+                let parting = held.holding.part(Parting::Release { intended_for: None });
+                rt.timeout(timing.duration(), parting).await.is_none().then_some(key)
+            }
+        });
+        let running: BTreeSet<LeaseKey> = futures::future::join_all(partings).await.into_iter().flatten().collect();
+        if !running.is_empty() {
+            tracing::warn!(leases = running.len(), "some leases could not be given away; they expire");
+        }
+        running
+    }
+
+    /// Gives away what names this incarnation and was never begun with: a finish or a take whose answer was lost.
+    async fn give_back_the_rest(session: &Session, running: &BTreeSet<LeaseKey>) {
+        let access = &session.access;
+        let scan = match access.scan().await {
+            Ok(scan) => scan,
+            Err(error) => return tracing::debug!(%error, "what else names this worker expires"),
+        };
+        let me = session.id.owner();
+        let ours =
+            |lease: &&Lease| lease.owner.as_ref() == Some(&me) && !lease.evicted && !running.contains(&lease.key);
+        for lease in scan.leases.iter().filter(ours) {
+            access.give_back(lease).await;
+        }
+    }
+
+    /// Gives a lease away that was won while the worker stops.
+    fn give_back(&mut self, lease: Lease) {
+        let (session, key) = (self.session.clone(), lease.key.clone());
+        self.pending.insert(key.clone());
+        self.jobs.push(Box::pin(async move {
+            session.access.give_back(&lease).await;
+            Done::Wrote { key, lease: None }
+        }));
+    }
+}
+
+async fn expired(rt: &Rt, at: Option<Mono>) {
+    if let Some(at) = at {
+        rt.sleep_until(at).await;
+    }
+}
+
+/// How long a beginning that could not be made is left alone.
+pub(super) const BEGIN_AGAIN: Duration = Duration::from_secs(1);

@@ -1,0 +1,187 @@
+//! What the keeper of a lease, its consumer and its checkpointers share.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::contract::{CheckpointFailure, CheckpointPort, LeaseLost, Rt};
+use crate::model::{Checkpoint, Lease, NewLease, Owner, PendingCheckpoint, SequenceNumber, StopReason};
+use crate::policy::progress::Progress;
+use crate::policy::tenure::{LeaseTiming, Validity};
+use crate::surface::lock;
+
+/// One lease while this worker holds it.
+#[derive(Debug)]
+pub(crate) struct Holding {
+    /// The lease as it was when the tenure began.
+    pub(crate) lease: Lease,
+    timing: LeaseTiming,
+    rt: Rt,
+    validity: Mutex<Validity>,
+    progress: Mutex<Progress>,
+    /// What is prepared and not made, as the last write left it.
+    pending: Mutex<Option<PendingCheckpoint>>,
+    /// Something waits to be recorded.
+    pub(crate) dirty: Notify,
+    lost: CancellationToken,
+    why_lost: OnceLock<LeaseLost>,
+    orders: mpsc::Sender<Order>,
+}
+
+/// What the keeper is asked to write.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Record everything acknowledged up to `at`, now.
+    Flush { at: SequenceNumber, done: oneshot::Sender<Result<(), CheckpointFailure>> },
+    /// The first half of a two-phase checkpoint.
+    Prepare { pending: PendingCheckpoint, done: oneshot::Sender<Result<(), CheckpointFailure>> },
+    /// A last word; the keeper ends with it.
+    Part { parting: Parting, done: oneshot::Sender<Parted> },
+}
+
+/// How an owner gives a lease up.
+#[derive(Debug, Clone)]
+pub(crate) enum Parting {
+    /// Anyone may take it, `intended_for` first.
+    Release { intended_for: Option<Owner> },
+    /// Nobody may, until an operator clears it.
+    Stop { reason: StopReason },
+    /// The shard is done; these are its children.
+    Finish { children: Vec<NewLease> },
+}
+
+/// How the parting went.
+#[derive(Debug)]
+pub(crate) enum Parted {
+    /// It is durable. For a finish: the children this worker now owns, with the validity that the transaction gave.
+    Done { children: Vec<(Lease, Validity)> },
+    /// The lease was lost first.
+    Lost(LeaseLost),
+}
+
+/// Room for orders: a processor's spawned tasks may all ask for a checkpoint at once, then they wait their turn.
+const ORDERS: usize = 16;
+
+impl Holding {
+    pub(crate) fn new(
+        lease: Lease,
+        timing: LeaseTiming,
+        validity: Validity,
+        rt: Rt,
+    ) -> (Arc<Self>, mpsc::Receiver<Order>) {
+        let (orders, received) = mpsc::channel(ORDERS);
+        let holding = Self {
+            timing,
+            rt,
+            validity: Mutex::new(validity),
+            progress: Mutex::new(Progress::new(lease.checkpoint)),
+            pending: Mutex::new(lease.pending.clone()),
+            dirty: Notify::new(),
+            lost: CancellationToken::new(),
+            why_lost: OnceLock::new(),
+            orders,
+            lease,
+        };
+        (Arc::new(holding), received)
+    }
+
+    /// Whether this worker may act for the shard now. Asked before every delivery.
+    pub(crate) fn is_valid(&self) -> bool {
+        !self.lost.is_cancelled() && lock(&self.validity).holds(&self.rt.stamp(), self.timing)
+    }
+
+    pub(crate) fn set_validity(&self, validity: Validity) {
+        *lock(&self.validity) = validity;
+    }
+
+    pub(crate) fn set_pending(&self, pending: Option<PendingCheckpoint>) {
+        *lock(&self.pending) = pending;
+    }
+
+    pub(crate) fn pending(&self) -> Option<PendingCheckpoint> {
+        lock(&self.pending).clone()
+    }
+
+    pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {
+        lock(&self.progress)
+    }
+
+    /// Fires when this worker may no longer act for the shard.
+    pub(crate) fn lost(&self) -> &CancellationToken {
+        &self.lost
+    }
+
+    /// Ends the tenure. The first reason stands.
+    pub(crate) fn lose(&self, why: LeaseLost) {
+        // A second reason adds nothing.
+        let _first_stands = self.why_lost.set(why);
+        self.lost.cancel();
+    }
+
+    /// Why the tenure ended. `Expired` where a validity ran out that nobody has noticed yet.
+    pub(crate) fn why_lost(&self) -> LeaseLost {
+        self.why_lost.get().copied().unwrap_or(LeaseLost::Expired)
+    }
+
+    /// Acknowledges up to `at`; the keeper records it in its own time.
+    pub(crate) fn acknowledge(&self, at: SequenceNumber) -> Result<(), CheckpointFailure> {
+        if self.lost.is_cancelled() {
+            return Err(CheckpointFailure::LeaseLost);
+        }
+        let news = self
+            .progress()
+            .acknowledge(at)
+            .map_err(|beyond| CheckpointFailure::BeyondDelivered { at, delivered: beyond.delivered })?;
+        if news {
+            self.dirty.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Gives the lease up and waits until that is durable.
+    pub(crate) async fn part(&self, parting: Parting) -> Parted {
+        let (done, parted) = oneshot::channel();
+        if self.orders.send(Order::Part { parting, done }).await.is_err() {
+            return Parted::Lost(self.why_lost());
+        }
+        parted.await.unwrap_or_else(|_keeper_ended| Parted::Lost(self.why_lost()))
+    }
+
+    async fn order(
+        &self,
+        order: Order,
+        answer: oneshot::Receiver<Result<(), CheckpointFailure>>,
+    ) -> Result<(), CheckpointFailure> {
+        self.orders.send(order).await.map_err(|_keeper_ended| CheckpointFailure::LeaseLost)?;
+        answer.await.unwrap_or(Err(CheckpointFailure::LeaseLost))
+    }
+}
+
+#[async_trait]
+impl CheckpointPort for Holding {
+    async fn checkpoint(&self, at: SequenceNumber) -> Result<(), CheckpointFailure> {
+        self.acknowledge(at)?;
+        if self.progress().recorded() >= Checkpoint::Sequence(at) {
+            return Ok(());
+        }
+        let (done, answer) = oneshot::channel();
+        self.order(Order::Flush { at, done }, answer).await
+    }
+
+    fn ack(&self, at: SequenceNumber) -> Result<(), CheckpointFailure> {
+        self.acknowledge(at)
+    }
+
+    async fn prepare(&self, at: SequenceNumber, state: Option<Bytes>) -> Result<(), CheckpointFailure> {
+        let delivered = self.progress().delivered();
+        if Some(at) > delivered {
+            return Err(CheckpointFailure::BeyondDelivered { at, delivered });
+        }
+        let pending = PendingCheckpoint { at: Checkpoint::Sequence(at), state };
+        let (done, answer) = oneshot::channel();
+        self.order(Order::Prepare { pending, done }, answer).await
+    }
+}

@@ -1,0 +1,27 @@
+//! The loops that carry decisions out. They hold no policy.
+
+mod bootstrap;
+mod call;
+mod consumer;
+mod deliver;
+mod directory;
+mod fetch;
+mod fleet;
+mod holding;
+mod keeper;
+mod member;
+mod memory;
+mod open;
+mod resolve;
+mod session;
+mod take;
+
+pub(crate) use consumer::Factory;
+pub(crate) use fetch::describe;
+pub(crate) use fleet::{Fleet, WorkEnd};
+pub(crate) use member::Member;
+pub(crate) use memory::ByteBudget;
+pub(crate) use open::{fix, survey};
+pub use resolve::{ResolveError, ResolvedStream, StreamSpec, resolve};
+pub(crate) use session::Session;
+pub(crate) use take::TableAccess;

@@ -1,0 +1,93 @@
+//! Looks at the lease table before anything is done with it: what it is, and whether this worker can work with it.
+
+use std::collections::BTreeSet;
+
+use super::take::{Scan, TableAccess};
+use crate::contract::{LeaseError, LeaseErrorKind, Liveness, SCHEMA_VERSION, TableMeta};
+use crate::model::{KeyForm, StreamArn};
+use crate::policy::round::Streams;
+
+/// What a table was found to be. Nothing is written to it yet.
+#[derive(Debug)]
+pub(crate) struct Surveyed {
+    wanted: TableMeta,
+    configured: Option<KeyForm>,
+    /// Streams that the application has begun on before.
+    pub(crate) begun: BTreeSet<StreamArn>,
+}
+
+/// Reads the table.
+pub(crate) async fn survey(
+    access: &TableAccess,
+    streams: &[StreamArn],
+    configured: Option<KeyForm>,
+) -> Result<Surveyed, LeaseError> {
+    let scan = access.scan().await?;
+    let key_form = configured.unwrap_or_else(|| form_of(&scan));
+    let wanted = TableMeta { schema: SCHEMA_VERSION, liveness: Liveness::PerLease, key_form };
+    if let Some(meta) = scan.metas.first() {
+        check_meta(meta, configured)?;
+    }
+    check_form(key_form, streams)?;
+    Ok(Surveyed { wanted, configured, begun: begun(&scan, streams, key_form) })
+}
+
+/// Fixes what the table is, if that is not fixed yet, and returns the form of its keys.
+pub(crate) async fn fix(
+    access: &TableAccess,
+    streams: &[StreamArn],
+    surveyed: &Surveyed,
+) -> Result<KeyForm, LeaseError> {
+    let meta = access.tried(|| access.table.fix_meta(&surveyed.wanted)).await?;
+    check_meta(&meta, surveyed.configured)?;
+    check_form(meta.key_form, streams)?;
+    Ok(meta.key_form)
+}
+
+/// The form that is fixed, or that of the leases that are there; qualified in an empty table.
+fn form_of(scan: &Scan) -> KeyForm {
+    if let Some(meta) = scan.metas.first() {
+        return meta.key_form;
+    }
+    let bare = scan.leases.iter().any(|lease| !lease.key.is_qualified());
+    if bare { KeyForm::Bare } else { KeyForm::Qualified }
+}
+
+fn check_form(form: KeyForm, streams: &[StreamArn]) -> Result<(), LeaseError> {
+    if form == KeyForm::Bare && streams.len() > 1 {
+        return Err(invalid(
+            "the lease table has bare shard ids as keys, which can hold one stream only: read one stream, or use another table",
+        ));
+    }
+    Ok(())
+}
+
+fn check_meta(meta: &TableMeta, configured: Option<KeyForm>) -> Result<(), LeaseError> {
+    if meta.schema > SCHEMA_VERSION {
+        return Err(invalid(&format!(
+            "the lease table has schema {}, this version knows up to {SCHEMA_VERSION}: update the library",
+            meta.schema
+        )));
+    }
+    if meta.liveness != Liveness::PerLease {
+        return Err(invalid(
+            "the lease table is run in PerWorker liveness, which this version does not know: update the library",
+        ));
+    }
+    if configured.is_some_and(|form| form != meta.key_form) {
+        return Err(invalid(&format!(
+            "the lease table's keys are {:?}, and key_form says otherwise: leave key_form out, or use another table",
+            meta.key_form
+        )));
+    }
+    Ok(())
+}
+
+fn begun(scan: &Scan, streams: &[StreamArn], form: KeyForm) -> BTreeSet<StreamArn> {
+    let streams = Streams { arns: streams, form };
+    scan.leases.iter().filter_map(|lease| streams.stream_of(lease)).cloned().collect()
+}
+
+fn invalid(what: &str) -> LeaseError {
+    LeaseError::new(LeaseErrorKind::Invalid { what: what.to_owned() }, "opening")
+}

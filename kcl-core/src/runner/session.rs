@@ -1,0 +1,269 @@
+//! One run of a worker under one incarnation: what its jobs work with.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use futures::FutureExt;
+use tokio::sync::mpsc;
+use tracing::Instrument;
+
+use super::bootstrap::Bootstrap;
+use super::consumer::{Consumer, ConsumerEnd, Factory, GiveUp, StreamSetting};
+use super::directory::Directory;
+use super::fetch::describe;
+use super::fleet::{BEGIN_AGAIN, Done};
+use super::holding::Holding;
+use super::keeper::{Keeper, KeeperSetting};
+use super::memory::ByteBudget;
+use super::take::TableAccess;
+use crate::contract::{
+    BootstrapMarker, LeaseErrorKind, LeaseLost, Mono, Rt, ShardInfo, ShardIterator, StreamSource, TaskClass,
+    TaskHandle, WorkerItem, WorkerState,
+};
+use crate::model::{KeyForm, Lease, LeaseKey, NewLease, ShardId, StartPosition, StreamArn, WorkerId};
+use crate::policy::balance::Limits;
+use crate::policy::lineage::{self, Absences, MissingLease};
+use crate::policy::listing::Listing;
+use crate::policy::observe::Observations;
+use crate::policy::round::{Farewell, Streams};
+use crate::policy::tenure::Tenure;
+use crate::surface::config::WorkerConfig;
+use crate::surface::event::{EventKind, Events};
+use crate::surface::lock;
+use crate::surface::status::Board;
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) id: WorkerId,
+    pub(crate) access: TableAccess,
+    pub(crate) source: Arc<dyn StreamSource>,
+    pub(crate) streams: Vec<StreamArn>,
+    pub(crate) start: StartPosition,
+    pub(crate) factory: Factory,
+    pub(crate) config: Arc<WorkerConfig>,
+    pub(crate) form: KeyForm,
+    pub(crate) events: Events,
+    pub(crate) board: Board,
+    pub(crate) budget: ByteBudget,
+}
+
+/// A stream whose first leases exist.
+#[derive(Debug, Clone)]
+pub(crate) struct StreamRun {
+    pub(crate) setting: Arc<StreamSetting>,
+    marker: BootstrapMarker,
+    /// Iterators taken before the beginning was fixed.
+    pub(crate) latest: BTreeMap<LeaseKey, ShardIterator>,
+    absences: Arc<Mutex<Absences>>,
+    /// When the stream is listed next; absent while a listing is under way.
+    pub(crate) next_discovery: Option<Mono>,
+}
+
+impl Session {
+    pub(crate) fn rt(&self) -> &Rt {
+        &self.access.rt
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        let d = self.config.lease_duration;
+        Limits {
+            max_leases: self.config.max_leases,
+            min_hold: self.config.min_hold,
+            claim_deadline: self.config.observe_every * 3,
+            evict_after: d * 3 + self.config.min_hold,
+            max_moves_per_round: 1000,
+        }
+    }
+
+    /// Brings a stream to its beginning.
+    pub(super) async fn begin(self: Arc<Self>, stream: StreamArn, since: Mono) -> Done {
+        let rt = self.rt().clone();
+        let source = self.source.clone();
+        let timeout = self.config.source_timeout;
+        let directory =
+            Arc::new(Directory::new(stream.clone(), source.clone(), rt.clone(), self.events.clone(), timeout));
+        let bootstrap = Bootstrap {
+            access: self.access.clone(),
+            source,
+            directory: directory.clone(),
+            stream: stream.clone(),
+            start: self.start,
+            form: self.form,
+        };
+        loop {
+            let begun = match self.access.scan().await {
+                Ok(scan) => {
+                    let streams = Streams { arns: &self.streams, form: self.form };
+                    let of_stream = |lease: &Lease| streams.stream_of(lease) == Some(&stream);
+                    let leases: Vec<Lease> = scan.leases.into_iter().filter(of_stream).collect();
+                    let known = scan.markers.iter().find(|marker| marker.stream == stream);
+                    bootstrap.run(&leases, known, since).await
+                }
+                Err(error) => Err(error.into()),
+            };
+            match begun {
+                Ok(Some(begun)) => {
+                    let setting = Arc::new(self.stream_setting(&stream, directory, &begun.marker));
+                    let run = StreamRun {
+                        setting,
+                        marker: begun.marker,
+                        latest: begun.latest,
+                        absences: Arc::default(),
+                        next_discovery: Some(rt.now()),
+                    };
+                    return Done::Begun(stream, Some(run));
+                }
+                Ok(None) => {}
+                Err(error) => self.events.tell(EventKind::SourceRetried { shard: None, error: describe(&error) }),
+            }
+            rt.sleep(rt.jitter(BEGIN_AGAIN)).await;
+        }
+    }
+
+    fn stream_setting(&self, stream: &StreamArn, directory: Arc<Directory>, marker: &BootstrapMarker) -> StreamSetting {
+        StreamSetting {
+            stream: stream.clone(),
+            source: self.source.clone(),
+            directory,
+            factory: self.factory.clone(),
+            config: self.config.clone(),
+            rt: self.rt().clone(),
+            events: self.events.clone(),
+            board: self.board.clone(),
+            budget: self.budget.clone(),
+            form: self.form,
+            me: self.id.owner(),
+            began_at: marker.at,
+        }
+    }
+
+    /// Lists a stream; creates the leases that are missing and deletes tombstones whose shards are gone.
+    pub(super) async fn discover(
+        self: Arc<Self>,
+        run: StreamRun,
+        leases: BTreeMap<ShardId, Lease>,
+        next: Mono,
+    ) -> Done {
+        let stream = run.setting.stream.clone();
+        match run.setting.directory.listing(self.rt().now()).await {
+            Ok(listing) => self.mend(&run, &listing, &leases).await,
+            Err(error) => self.events.tell(EventKind::SourceRetried { shard: None, error: describe(&error) }),
+        }
+        Done::Discovered { stream, next }
+    }
+
+    async fn mend(&self, run: &StreamRun, listing: &Listing, leases: &BTreeMap<ShardId, Lease>) {
+        let (missing, tombstones) = {
+            let mut absences = lock(&run.absences);
+            absences.observe(listing, leases);
+            let missing = lineage::missing(listing, leases, &absences, self.form, &run.marker);
+            (missing, absences.tombstones(listing, leases))
+        };
+        for missing in missing {
+            self.create_missing(run, missing).await;
+        }
+        for (key, guard) in tombstones {
+            if let Err(error) = self.access.bounded(self.access.table.delete(&key, &guard)).await {
+                tracing::debug!(%error, %key, "a tombstone was not deleted");
+            }
+        }
+    }
+
+    /// Creates the lease of a shard that has none. Where its parent is gone unread, the parent gets a lease instead: whoever takes
+    /// that finds the shard gone, and the loss policy is asked before the child begins.
+    async fn create_missing(&self, run: &StreamRun, missing: MissingLease) {
+        let new = match missing.lost_parent {
+            None => missing.lease,
+            Some(parent) => {
+                // The scan may have missed the shard's own lease.
+                match self.access.bounded(self.access.table.get(&missing.lease.key)).await {
+                    Ok(None) => {}
+                    Ok(Some(_)) | Err(_) => return,
+                }
+                NewLease {
+                    key: LeaseKey::of(self.form, &run.setting.stream, &parent),
+                    shard: parent,
+                    parent: None,
+                    starting_sequence: None,
+                    start_at: missing.lease.start_at,
+                    root: false,
+                    ..missing.lease
+                }
+            }
+        };
+        match self.access.bounded(self.access.table.create(&new)).await {
+            Ok(_) => tracing::info!(shard = %new.shard, "created the lease of a shard that had none"),
+            Err(error) if matches!(error.kind(), LeaseErrorKind::Conflict { .. }) => {}
+            Err(error) => {
+                tracing::warn!(%error, shard = %new.shard, "the lease of a shard was not created; tried again")
+            }
+        }
+    }
+
+    /// Sees off a worker that is gone.
+    pub(super) async fn see_off(self: Arc<Self>, worker: WorkerItem, what: Farewell) -> Done {
+        let table = &self.access.table;
+        let done = match what {
+            Farewell::Fence => self.access.bounded(table.write_worker(&worker, WorkerState::Fenced)).await.map(|_| ()),
+            Farewell::Delete => self.access.bounded(table.delete_worker(&worker)).await,
+        };
+        if let Err(error) = done {
+            tracing::debug!(%error, worker = %worker.id, "the item of a worker that is gone was left");
+        }
+        Done::Tidied
+    }
+
+    pub(super) fn spawn_keeper(&self, tenure: Tenure, setting: &StreamSetting) -> (Arc<Holding>, TaskHandle<()>) {
+        let lease = tenure.lease().clone();
+        let name = format!("keeper {}", lease.shard);
+        let span = tracing::info_span!("lease", shard = %lease.shard, worker = %self.id);
+        let (holding, orders) = Holding::new(lease, self.access.timing, tenure.validity(), self.rt().clone());
+        let keeper = KeeperSetting {
+            table: self.access.table.clone(),
+            rt: self.rt().clone(),
+            timing: self.access.timing,
+            checkpoint_every: setting.config.checkpoint_every,
+            events: self.events.clone(),
+        };
+        let keeper = Keeper::new(keeper, holding.clone(), tenure, orders);
+        (holding, self.rt().spawn(name, TaskClass::Lease, keeper.run().instrument(span)))
+    }
+
+    pub(super) fn spawn_consumer(
+        &self,
+        setting: &Arc<StreamSetting>,
+        holding: &Arc<Holding>,
+        give_up: &GiveUp,
+        info: ShardInfo,
+        latest: Option<ShardIterator>,
+        endings: mpsc::Sender<(LeaseKey, ConsumerEnd)>,
+    ) -> TaskHandle<()> {
+        let name = format!("consumer {}", info.shard);
+        let span = tracing::info_span!("shard", shard = %info.shard, worker = %self.id);
+        let key = holding.lease.key.clone();
+        let holding = holding.clone();
+        let consumer = Consumer::new(setting.clone(), holding.clone(), give_up.clone(), info, latest);
+        let task = async move {
+            // User code is called inside its own guard; this one keeps a fault of ours from holding the lease for ever.
+            let end = std::panic::AssertUnwindSafe(consumer.run()).catch_unwind().await;
+            let end = end.unwrap_or_else(|_panic| {
+                holding.lose(LeaseLost::Expired);
+                ConsumerEnd::Lost
+            });
+            // The fleet may have ended first; then nobody waits.
+            let _nobody_waits = endings.send((key, end)).await;
+        };
+        self.rt().spawn(name, TaskClass::Processing, task.instrument(span))
+    }
+}
+
+/// The leases of one stream that were seen, by shard.
+pub(super) fn leases_of(seen: &Observations, run: &StreamRun, form: KeyForm) -> BTreeMap<ShardId, Lease> {
+    let arns = std::slice::from_ref(&run.setting.stream);
+    let streams = Streams { arns, form };
+    let leases = seen.leases().values().map(|seen| &seen.item);
+    leases
+        .filter(|lease| streams.stream_of(lease).is_some())
+        .map(|lease| (lease.shard.clone(), lease.clone()))
+        .collect()
+}

@@ -1,0 +1,156 @@
+//! Single requests to the lease table that the fleet runner makes beside its loop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::keeper::timed_out;
+use crate::contract::{BootstrapMarker, LeaseError, LeaseErrorKind, LeaseTable, Rt, TableItem, TableMeta, WorkerItem};
+use crate::model::{Lease, LeaseKey, LeaseWrite, Owner, WorkerId};
+use crate::policy::backoff::Backoff;
+use crate::policy::tenure::{LeaseTiming, Tenure};
+
+/// The lease table, with the time-outs and retries of single requests.
+#[derive(Debug, Clone)]
+pub(crate) struct TableAccess {
+    pub(crate) table: Arc<dyn LeaseTable>,
+    pub(crate) rt: Rt,
+    pub(crate) timing: LeaseTiming,
+}
+
+/// A whole scan.
+#[derive(Debug, Default)]
+pub(crate) struct Scan {
+    pub(crate) leases: Vec<Lease>,
+    pub(crate) workers: Vec<WorkerItem>,
+    pub(crate) markers: Vec<BootstrapMarker>,
+    pub(crate) metas: Vec<TableMeta>,
+    /// Key and reason.
+    pub(crate) foreign: Vec<(String, String)>,
+}
+
+/// Tries of one request before the next round of observation decides anew.
+const TRIES: u32 = 4;
+
+impl TableAccess {
+    /// All items of the table.
+    pub(crate) async fn scan(&self) -> Result<Scan, LeaseError> {
+        let mut scan = Scan::default();
+        let mut from = None;
+        loop {
+            let page = self.tried(|| self.table.scan(from.clone())).await?;
+            for item in page.items {
+                match item {
+                    TableItem::Lease(lease) => scan.leases.push(lease),
+                    TableItem::Worker(worker) => scan.workers.push(worker),
+                    TableItem::Foreign { key, why } => scan.foreign.push((key, why)),
+                    TableItem::Marker(marker) => scan.markers.push(marker),
+                    TableItem::Meta(meta) => scan.metas.push(meta),
+                }
+            }
+            match page.next {
+                Some(next) => from = Some(next),
+                None => return Ok(scan),
+            }
+        }
+    }
+
+    /// Takes a lease that nobody is valid on. `parents` are shards whose leases the last scan did not show: they must be finished or
+    /// absent.
+    pub(crate) async fn take(&self, me: &WorkerId, mut lease: Lease, parents: &[LeaseKey]) -> Option<Tenure> {
+        if self.is_waiting_for(parents).await {
+            return None;
+        }
+        let owner = me.owner();
+        let mut backoff = Self::backoff();
+        for _ in 0..TRIES {
+            let sent = self.rt.stamp();
+            let write = LeaseWrite::take(owner.clone());
+            let guard = lease.guard();
+            match self.bounded(self.table.write(&lease.key, &guard, &write)).await {
+                Ok(taken) => return Some(Tenure::new(owner, self.timing, taken, sent)),
+                Err(error) => match error.kind() {
+                    // An earlier try of ours was applied and its answer lost. Only an acknowledged write gives validity.
+                    LeaseErrorKind::Conflict { current: Some(current) } if is_ours(current, &owner) => {
+                        lease = (**current).clone();
+                    }
+                    LeaseErrorKind::Throttled | LeaseErrorKind::Unavailable { .. } => self.pause(&mut backoff).await,
+                    LeaseErrorKind::Conflict { .. }
+                    | LeaseErrorKind::Denied { .. }
+                    | LeaseErrorKind::Invalid { .. } => {
+                        tracing::debug!(%error, key = %lease.key, "not taken");
+                        return None;
+                    }
+                },
+            }
+        }
+        None
+    }
+
+    async fn is_waiting_for(&self, parents: &[LeaseKey]) -> bool {
+        for parent in parents {
+            match self.bounded(self.table.get(parent)).await {
+                Ok(None) => {}
+                Ok(Some(parent)) if parent.is_finished() => {}
+                Ok(Some(_)) | Err(_) => return true,
+            }
+        }
+        false
+    }
+
+    /// Gives a lease away that nobody has begun with. Where that fails it expires.
+    pub(crate) async fn give_back(&self, lease: &Lease) {
+        let (guard, write) = (lease.guard(), LeaseWrite::release(None));
+        if let Err(error) = self.bounded(self.table.write(&lease.key, &guard, &write)).await {
+            tracing::debug!(%error, key = %lease.key, "not given back");
+        }
+    }
+
+    /// Asks the owner of a lease to let go of it.
+    pub(crate) async fn evict(&self, lease: &Lease, intended_for: Owner) -> Option<Lease> {
+        let guard = lease.guard();
+        let write = LeaseWrite::evict(intended_for);
+        match self.bounded(self.table.write(&lease.key, &guard, &write)).await {
+            Ok(evicted) => Some(evicted),
+            Err(error) => {
+                tracing::debug!(%error, key = %lease.key, "not evicted");
+                None
+            }
+        }
+    }
+
+    /// One request within the request time-out.
+    pub(crate) async fn bounded<T>(
+        &self,
+        call: impl Future<Output = Result<T, LeaseError>> + Send,
+    ) -> Result<T, LeaseError> {
+        self.rt.timeout(self.timing.request_timeout(), call).await.unwrap_or_else(|| Err(timed_out()))
+    }
+
+    /// One request, made again a few times where that may help: for reads and for writes that may be repeated.
+    pub(crate) async fn tried<T, F>(&self, call: impl Fn() -> F) -> Result<T, LeaseError>
+    where
+        F: Future<Output = Result<T, LeaseError>> + Send,
+    {
+        let mut backoff = Self::backoff();
+        for _ in 1..TRIES {
+            match self.bounded(call()).await {
+                Err(error) if error.is_retryable() => self.pause(&mut backoff).await,
+                settled => return settled,
+            }
+        }
+        self.bounded(call()).await
+    }
+
+    /// Between tries of one request.
+    pub(crate) fn backoff() -> Backoff {
+        Backoff::new(Duration::from_millis(50), Duration::from_secs(3))
+    }
+
+    pub(crate) async fn pause(&self, backoff: &mut Backoff) {
+        self.rt.sleep(self.rt.jitter(backoff.next_pause())).await;
+    }
+}
+
+fn is_ours(lease: &Lease, me: &Owner) -> bool {
+    lease.owner.as_ref() == Some(me) && !lease.evicted
+}

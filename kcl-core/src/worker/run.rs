@@ -1,0 +1,185 @@
+//! Running a worker.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::builder::WorkerBuilder;
+use super::handle::WorkerHandle;
+use crate::contract::{LeaseError, LeaseTable, Rt, StreamSource, TaskClass, TaskEnd};
+use crate::model::{IdError, KeyForm, StartPosition, StreamArn, WorkerId};
+use crate::policy::tenure::LeaseTiming;
+use crate::runner::{ByteBudget, Factory, Fleet, Member, Session, TableAccess, WorkEnd, describe};
+use crate::surface::config::WorkerConfig;
+use crate::surface::event::{EventKind, Events};
+use crate::surface::status::Board;
+
+/// A member of a fleet that consumes streams. Made by [`Worker::builder`].
+#[derive(Debug)]
+pub struct Worker {
+    pub(super) parts: Parts,
+    pub(super) handle: WorkerHandle,
+    pub(super) shutdown: CancellationToken,
+}
+
+/// What every session of a worker is made of.
+#[derive(Debug, Clone)]
+pub(super) struct Parts {
+    pub(super) rt: Rt,
+    pub(super) table: Arc<dyn LeaseTable>,
+    pub(super) source: Arc<dyn StreamSource>,
+    pub(super) streams: Vec<StreamArn>,
+    pub(super) start: StartPosition,
+    pub(super) factory: Factory,
+    pub(super) config: Arc<WorkerConfig>,
+    pub(super) form: KeyForm,
+    pub(super) events: Events,
+    pub(super) board: Board,
+}
+
+/// How a worker ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// Shards that were given away with everything acknowledged recorded.
+    pub released: usize,
+    /// Shards whose running call did not return within `shutdown_timeout`; it was dropped, and its records go to a successor.
+    pub abandoned: usize,
+}
+
+/// Why a worker cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The lease table refuses the worker for good: a missing permission, or a table that is not ours.
+    #[error("the lease table refuses the worker")]
+    Table(#[from] LeaseError),
+    /// The engine ended by a fault of its own. Please report it.
+    #[error("the engine ended")]
+    Engine(#[from] TaskEnd),
+    /// The worker's name is unusable.
+    #[error(transparent)]
+    Name(#[from] IdError),
+}
+
+impl Worker {
+    /// Describes a worker of `application` that reads from `source` and shares shards through `leases`.
+    pub fn builder(
+        application: impl Into<String>,
+        source: Arc<dyn StreamSource>,
+        leases: Arc<dyn LeaseTable>,
+    ) -> WorkerBuilder {
+        WorkerBuilder::new(application.into(), source, leases)
+    }
+
+    /// A handle to watch and stop the worker.
+    #[must_use]
+    pub fn handle(&self) -> WorkerHandle {
+        self.handle.clone()
+    }
+
+    /// Works until [`WorkerHandle::shutdown`] is called.
+    ///
+    /// # Errors
+    /// See [`RunError`]. Whatever may pass by itself is retried and told as an event.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the worker as a crash would: nothing is lost, its leases expire.
+    pub async fn run(self) -> Result<Report, RunError> {
+        self.run_until(std::future::pending::<()>()).await
+    }
+
+    /// Works until `stop` is ready or [`WorkerHandle::shutdown`] is called, then stops gracefully.
+    ///
+    /// # Errors
+    /// See [`Worker::run`].
+    ///
+    /// # Cancel safety
+    /// See [`Worker::run`].
+    pub async fn run_until<F>(self, stop: F) -> Result<Report, RunError>
+    where
+        F: Future + Send,
+    {
+        let Self { parts, shutdown, .. } = self;
+        let rt = parts.rt.clone();
+        let mut engine = rt.spawn("worker", TaskClass::Lease, parts.run(shutdown.clone()));
+        tokio::select! {
+            biased;
+            ended = &mut engine => return ended?,
+            _ = stop => shutdown.cancel(),
+        }
+        engine.await?
+    }
+}
+
+impl Parts {
+    /// Runs sessions until asked to stop: one after the other, each under a new incarnation.
+    async fn run(self, shutdown: CancellationToken) -> Result<Report, RunError> {
+        let budget = ByteBudget::new(self.config.memory, self.config.concurrent_fetches);
+        loop {
+            let drawn = self.rt.next_u64();
+            let name = self.config.name.clone().unwrap_or_else(|| format!("worker-{:08x}", drawn >> 32));
+            let id = WorkerId::new(&name, drawn)?;
+            let Some(mut member) = self.join(&id, &shutdown).await? else {
+                return Ok(Report { released: 0, abandoned: 0 });
+            };
+            self.board.joined(id.clone());
+            self.events.tell(EventKind::Joined { worker: id.clone() });
+            let session = Arc::new(self.session(id.clone(), &budget));
+            let mut fleet = Fleet::new(session);
+            let span = tracing::info_span!("fleet", worker = %id);
+            let end = fleet.work(&mut member, &shutdown).instrument(span.clone()).await;
+            // First, so that the others do not leave to this worker what it gives away.
+            member.leave().await;
+            let drained = fleet.drain().instrument(span).await;
+            match end {
+                WorkEnd::Shutdown => {
+                    return Ok(Report { released: drained.released, abandoned: drained.abandoned });
+                }
+                WorkEnd::Fenced => self.events.tell(EventKind::Rejoining { worker: id }),
+            }
+        }
+    }
+
+    fn session(&self, id: WorkerId, budget: &ByteBudget) -> Session {
+        Session {
+            id,
+            access: TableAccess { table: self.table.clone(), rt: self.rt.clone(), timing: self.timing() },
+            source: self.source.clone(),
+            streams: self.streams.clone(),
+            start: self.start,
+            factory: self.factory.clone(),
+            config: self.config.clone(),
+            form: self.form,
+            events: self.events.clone(),
+            board: self.board.clone(),
+            budget: budget.clone(),
+        }
+    }
+
+    fn timing(&self) -> LeaseTiming {
+        LeaseTiming::new(self.config.lease_duration)
+    }
+
+    /// Registers until it succeeds; `None` when asked to stop first.
+    async fn join(&self, id: &WorkerId, shutdown: &CancellationToken) -> Result<Option<Member>, RunError> {
+        loop {
+            let (table, rt) = (self.table.clone(), self.rt.clone());
+            let registered = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(None),
+                registered = Member::register(table, rt, self.timing(), id, self.config.weight) => registered,
+            };
+            match registered {
+                Ok(member) => return Ok(Some(member)),
+                Err(error) if error.is_retryable() => {
+                    self.events.tell(EventKind::LeaseTableUnavailable { error: describe(&error) });
+                    self.rt.sleep(self.rt.jitter(self.config.observe_every)).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
