@@ -1,0 +1,338 @@
+//! A fleet of production workers on the reference stream: what the tests of the engine are written with.
+
+mod losses;
+mod network;
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use kcl_core::reference::{MemoryLeaseTable, ReferenceStream, StreamOptions};
+use kcl_core::wrap::{LatencyLeaseTable, ObservedLeaseTable};
+use kcl_core::{
+    Checkpoint, EventKind, Lease, LeaseTable, LossDecision, RecordProcessorFactory, Report, Rt, RunError, ShardId,
+    ShardInfo, StartPosition, StreamArn, StreamSource, StreamViewType, TableName, TaskClass, Worker, WorkerBuilder,
+    WorkerConfig, WorkerHandle,
+};
+use serde_dynamo::{AttributeValue, Item};
+
+pub use losses::Losses;
+pub use network::{Network, Weather};
+
+use crate::history::{Event, History, Session, Truth, Verdict};
+use crate::world::{self, Conduct, RecordingProcessor, Script};
+use crate::{Handle, Main, Node};
+
+type WrapSource = dyn Fn(Arc<dyn StreamSource>) -> Arc<dyn StreamSource> + Send + Sync;
+
+/// What a fleet is like. Change fields, then [`Setup::build`].
+#[derive(Clone)]
+pub struct Setup {
+    /// Shards at the beginning.
+    pub shards: usize,
+    /// How the service behaves.
+    pub options: StreamOptions,
+    /// Where the application begins.
+    pub start: StartPosition,
+    /// The settings of every worker. Loss policy and checkpoints come from the fields below.
+    pub config: WorkerConfig,
+    /// How the processors of [`Fleet::join`] behave.
+    pub conduct: Conduct,
+    /// What is decided about losses.
+    pub losses: LossDecision,
+    /// How long a call to the lease table takes there and back.
+    pub table_latency: RangeInclusive<Duration>,
+    /// Items in a page of a scan of the lease table: with few, a scan is no snapshot.
+    pub scan_page: usize,
+    /// Writes that scans of the lease table lag behind.
+    pub scan_lag: usize,
+    /// What the workers read through.
+    pub source: Arc<WrapSource>,
+}
+
+impl std::fmt::Debug for Setup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Setup").field("shards", &self.shards).field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Setup {
+    /// A stream with so many shards, read from its beginning with the default settings.
+    #[must_use]
+    pub fn new(shards: usize) -> Self {
+        Self {
+            shards,
+            options: StreamOptions::unthrottled(),
+            start: StartPosition::TrimHorizon,
+            config: WorkerConfig::default(),
+            conduct: Conduct::default(),
+            losses: LossDecision::StopShard,
+            table_latency: Duration::from_millis(2)..=Duration::from_millis(10),
+            scan_page: 1000,
+            scan_lag: 0,
+            source: Arc::new(|source| source),
+        }
+    }
+
+    /// Changes the settings of the workers.
+    #[must_use]
+    pub fn configure(mut self, change: impl FnOnce(WorkerConfig) -> WorkerConfig) -> Self {
+        self.config = change(self.config);
+        self
+    }
+
+    /// Makes the table `orders`, its stream, and an empty lease table.
+    ///
+    /// # Panics
+    /// The options make no stream.
+    #[must_use]
+    pub fn build(self, sim: &Handle) -> Fleet {
+        let service = ReferenceStream::new(sim.rt(), self.options.clone());
+        let table: TableName = "orders".parse().expect("a legal name");
+        let view = StreamViewType::NewAndOldImages;
+        let stream = service.create_table(&table, &["id"], view, self.shards).expect("a stream");
+        let (leases, history) = (MemoryLeaseTable::new().with_page_size(self.scan_page), History::default());
+        leases.set_scan_lag(self.scan_lag);
+        let source = (self.source)(Arc::new(service.clone()));
+        let losses = Losses::new(sim, &service, &stream, &history, self.losses);
+        let observed = observed(sim, &leases, &history);
+        let (sim, setup) = (sim.clone(), self);
+        Fleet { sim, source, service, stream, table, leases, observed, history, losses, setup, written: Arc::default() }
+    }
+}
+
+/// A stream, a lease table, and the history of every processor. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Fleet {
+    /// The run.
+    pub sim: Handle,
+    /// The service.
+    pub service: ReferenceStream,
+    /// The stream that is consumed.
+    pub stream: StreamArn,
+    /// Its table.
+    pub table: TableName,
+    /// The leases, as they are.
+    pub leases: MemoryLeaseTable,
+    /// What the processors saw and what was recorded.
+    pub history: History,
+    /// What was reported as lost.
+    pub losses: Losses,
+    /// What the fleet is like: changes count for workers that join later.
+    pub setup: Setup,
+    source: Arc<dyn StreamSource>,
+    observed: Arc<dyn LeaseTable>,
+    written: Arc<AtomicUsize>,
+}
+
+/// The table, with a line in the history whenever a call has changed the checkpoint of a lease.
+fn observed(sim: &Handle, leases: &MemoryLeaseTable, history: &History) -> Arc<dyn LeaseTable> {
+    let told: Mutex<BTreeMap<String, Checkpoint>> = Mutex::default();
+    let inner = Arc::new(leases.clone());
+    let (sim, leases, history) = (sim.clone(), leases.clone(), history.clone());
+    Arc::new(ObservedLeaseTable::new(inner, move |call| {
+        if !call.operation.is_write() {
+            return;
+        }
+        let Ok(key) = call.subject.parse() else { return };
+        // The table in memory answers at once.
+        let Some(Ok(Some(lease))) = leases.get(&key).now_or_never() else { return };
+        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.insert(call.subject.clone(), lease.checkpoint) != Some(lease.checkpoint) {
+            history.record(sim.now(), Session::WORLD, &lease.shard, Event::Recorded(lease.checkpoint));
+        }
+    }))
+}
+
+impl Fleet {
+    /// Writes `count` items, whose keys are taken from `keys` keys in turn. Each write changes its item.
+    ///
+    /// # Panics
+    /// The table is gone.
+    pub fn write(&self, count: usize, keys: usize) {
+        for _ in 0..count {
+            let number = self.written.fetch_add(1, Ordering::Relaxed);
+            let mut item = Item::default();
+            item.insert("id".to_owned(), AttributeValue::S(format!("k{}", number % keys)));
+            item.insert("number".to_owned(), AttributeValue::N(number.to_string()));
+            self.service.put(&self.table, item).expect("the table is there");
+        }
+    }
+
+    /// Starts a worker whose processors record what they see and behave as the setup says.
+    #[must_use]
+    pub fn join(&self, name: &str) -> Member {
+        let fleet = self.clone();
+        self.join_with(name, move |rt| RecordingProcessor::factory(&fleet.sim, rt, &fleet.history, fleet.setup.conduct))
+    }
+
+    /// Starts a worker whose processors record what they see and do this with it.
+    #[must_use]
+    pub fn join_scripted(&self, name: &str, script: Script) -> Member {
+        let fleet = self.clone();
+        self.join_with(name, move |rt| {
+            let (fleet, rt) = (fleet.clone(), rt.clone());
+            move |info: &ShardInfo| fleet.recorder(&rt, &info.shard).with_script(script.clone())
+        })
+    }
+
+    /// A processor that records what it sees.
+    #[must_use]
+    pub fn recorder(&self, rt: &Rt, shard: &ShardId) -> RecordingProcessor {
+        RecordingProcessor::new(&self.sim, rt, &self.history, shard, self.setup.conduct)
+    }
+
+    /// Starts a worker with the factory that is made for its runtime.
+    ///
+    /// The run fails if the worker cannot be built.
+    #[must_use]
+    pub fn join_with<F>(&self, name: &str, factory: impl FnOnce(&Rt) -> F) -> Member
+    where
+        F: RecordProcessorFactory,
+    {
+        let node = self.sim.node(name);
+        let network = Network::new(&self.sim, name);
+        let (handle, told) = (Arc::new(Mutex::new(None)), Events::default());
+        let setup = &self.setup;
+        let latency = LatencyLeaseTable::new(self.observed.clone(), self.sim.rt(), setup.table_latency.clone());
+        let table = network.carry(Arc::new(latency));
+        let config = setup.config.clone().with_name(name).with_checkpoints(setup.conduct.checkpoints);
+        let builder = Worker::builder("sim", self.source.clone(), table)
+            .stream(self.stream.as_str())
+            .start(setup.start)
+            .config(config.with_losses(Arc::new(self.losses.clone())));
+        let (given, events, sim) = (handle.clone(), told.clone(), self.sim.clone());
+        let main = node.boot(move |rt| Self::run(builder.processor(factory(&rt)), rt, sim, events, given));
+        Member { node, network, events: told, handle, main }
+    }
+
+    async fn run(
+        builder: WorkerBuilder,
+        rt: Rt,
+        sim: Handle,
+        events: Events,
+        given: Arc<Mutex<Option<WorkerHandle>>>,
+    ) -> Result<Report, RunError> {
+        let worker = builder.rt(rt.clone()).build().await.expect("the worker is described well");
+        let mut stream = worker.handle().events();
+        let listen = async move {
+            while let Some(event) = stream.next().await {
+                events.push(sim.now(), event.kind);
+            }
+        };
+        let _listener = rt.spawn("events", TaskClass::Lease, listen);
+        *given.lock().unwrap_or_else(PoisonError::into_inner) = Some(worker.handle());
+        worker.run().await
+    }
+
+    /// The same fleet, whose workers from now on decide this about losses.
+    #[must_use]
+    pub fn deciding(mut self, decision: LossDecision) -> Self {
+        self.losses = self.losses.deciding(decision);
+        self
+    }
+
+    /// What was written by now.
+    #[must_use]
+    pub fn truth(&self) -> Truth {
+        world::truth(&self.service, &self.stream)
+    }
+
+    /// What the history shows by now.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        self.history.judge(&self.truth())
+    }
+
+    /// Waits until everything that was written is delivered or reported as lost, and returns what the history shows.
+    ///
+    /// # Panics
+    /// That takes longer than `limit`, or something that must never happen has happened.
+    pub async fn drained(&self, limit: Duration) -> Verdict {
+        let until = self.sim.now() + limit;
+        loop {
+            let verdict = self.verdict();
+            assert!(verdict.violations.is_empty() && self.sim.now() <= until, "seed {}: {verdict}", self.sim.seed());
+            if verdict.is_complete() {
+                return verdict;
+            }
+            self.sim.sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// The lease of a shard.
+    #[must_use]
+    pub fn lease(&self, shard: &ShardId) -> Option<Lease> {
+        self.leases.leases().into_iter().find(|lease| lease.shard == *shard)
+    }
+}
+
+/// What a worker told, with the true time.
+#[derive(Debug, Clone, Default)]
+pub struct Events {
+    told: Arc<Mutex<Vec<(Duration, EventKind)>>>,
+}
+
+impl Events {
+    fn push(&self, at: Duration, kind: EventKind) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).push((at, kind));
+    }
+
+    /// All so far.
+    #[must_use]
+    pub fn all(&self) -> Vec<(Duration, EventKind)> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many of those so far are such.
+    #[must_use]
+    pub fn count(&self, such: impl Fn(&EventKind) -> bool) -> usize {
+        self.all().iter().filter(|(_, kind)| such(kind)).count()
+    }
+}
+
+/// A worker that runs on a node.
+#[derive(Debug)]
+pub struct Member {
+    /// The machine.
+    pub node: Node,
+    /// Its way to the lease table.
+    pub network: Network,
+    /// What it told.
+    pub events: Events,
+    handle: Arc<Mutex<Option<WorkerHandle>>>,
+    /// Its end.
+    pub main: Main<Result<Report, RunError>>,
+}
+
+impl Member {
+    /// Watches and stops the worker; absent while it is being built.
+    #[must_use]
+    pub fn handle(&self) -> Option<WorkerHandle> {
+        self.handle.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The shards it owns.
+    #[must_use]
+    pub fn owned(&self) -> Vec<ShardId> {
+        let status = self.handle().map(|handle| handle.status());
+        status.into_iter().flat_map(|status| status.shards).map(|shard| shard.shard).collect()
+    }
+
+    /// Stops the worker gracefully and waits for its end.
+    ///
+    /// # Panics
+    /// It was not built yet, is dead, or ends with an error.
+    pub async fn stop(self) -> Report {
+        self.handle().expect("built").shutdown();
+        self.main.await.expect("alive").expect("a report")
+    }
+
+    /// Ends the machine without a word.
+    pub fn crash(self) {
+        self.node.kill();
+    }
+}

@@ -1,0 +1,261 @@
+//! Machines, clocks and the way to the lease table fail; nothing is lost and no shard has two readers.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kcl_core::reference::Visibility;
+use kcl_core::wrap::{FaultySource, SourceFault};
+use kcl_core::{SourceErrorKind, SourceOp};
+use rand::Rng as _;
+use sim::fleet::{Fleet, Member, Setup, Weather};
+use sim::world::{Conduct, Resharding, Workload};
+use sim::{Event, Handle, seeds};
+
+const SECOND: Duration = Duration::from_secs(1);
+const D: Duration = Duration::from_secs(10);
+
+/// Processors that take a while, so that calls are under way when something happens.
+fn slow(shards: usize) -> Setup {
+    let conduct = Conduct { per_batch: SECOND / 2, ..Conduct::default() };
+    Setup { conduct, ..Setup::new(shards) }
+}
+
+fn keep_writing(sim: &Handle, fleet: &Fleet, time: Duration) {
+    let workload = Workload { keys: 100, every: SECOND / 10, until: sim.now() + time };
+    let _writer = workload.start(sim, &fleet.service, &fleet.table);
+}
+
+fn keep_resharding(sim: &Handle, fleet: &Fleet, time: Duration) {
+    let resharding = Resharding { every: 20 * SECOND, max_open: 5, until: sim.now() + time };
+    let _resharding = resharding.start(sim, &fleet.service, &fleet.stream);
+}
+
+async fn balanced(sim: &Handle, fleet: &Fleet) -> [Member; 2] {
+    let workers = ["a", "b"].map(|name| fleet.join(name));
+    sim.sleep(70 * SECOND).await;
+    assert!(workers.iter().all(|worker| worker.owned().len() == 2), "seed {}", sim.seed());
+    workers
+}
+
+#[test]
+fn a_worker_cut_off_from_the_lease_table_stops_delivering_before_another_starts() {
+    for seed in seeds(20) {
+        sim::run(seed, |sim| async move {
+            let fleet = slow(4).build(&sim);
+            let [a, b] = balanced(&sim, &fleet).await;
+            keep_writing(&sim, &fleet, 150 * SECOND);
+            sim.sleep(10 * SECOND + SECOND * (seed as u32) / 10).await;
+            a.network.cut();
+            // Writes that are sent while the validity lasts may come half a minute late and look like signs of life.
+            sim.sleep(30 * SECOND + 3 * D).await;
+            assert_eq!((a.owned().len(), b.owned().len()), (0, 4), "seed {seed}");
+            a.network.mend();
+            sim.sleep(80 * SECOND).await;
+            // Opened, delivered and returned are judged: no call of one worker ends after another was opened.
+            fleet.drained(20 * SECOND).await;
+            assert_eq!((a.owned().len(), b.owned().len()), (2, 2), "seed {seed}");
+        });
+    }
+}
+
+#[test]
+fn a_worker_that_the_fleet_has_given_up_comes_back_under_a_new_id() {
+    for seed in seeds(10) {
+        sim::run(seed, |sim| async move {
+            let fleet = slow(4).build(&sim);
+            let [a, b] = balanced(&sim, &fleet).await;
+            keep_writing(&sim, &fleet, 250 * SECOND);
+            let first = a.handle().expect("built").status().worker;
+            match seed % 2 {
+                0 => a.network.cut(),
+                _ => a.node.freeze(12 * D),
+            }
+            sim.sleep(12 * D).await;
+            a.network.mend();
+            sim.sleep(150 * SECOND).await;
+            fleet.drained(20 * SECOND).await;
+            assert_eq!((a.owned().len(), b.owned().len()), (2, 2), "seed {seed}");
+            assert_ne!(a.handle().expect("built").status().worker, first, "seed {seed}");
+            let items = fleet.leases.snapshot();
+            let workers = items.iter().filter(|item| matches!(item, kcl_core::TableItem::Worker(_)));
+            assert_eq!(workers.count(), 2, "seed {seed}");
+        });
+    }
+}
+
+#[test]
+fn a_frozen_worker_does_nothing_more_with_its_shards_when_it_thaws() {
+    for seed in seeds(20) {
+        sim::run(seed, |sim| async move {
+            let fleet = slow(4).build(&sim);
+            let [a, b] = balanced(&sim, &fleet).await;
+            keep_writing(&sim, &fleet, 90 * SECOND);
+            sim.sleep(10 * SECOND + SECOND * (seed as u32) / 10).await;
+            a.node.freeze(2 * D + SECOND * (seed as u32 % 20));
+            sim.sleep(80 * SECOND).await;
+            fleet.drained(40 * SECOND).await;
+            assert_eq!(a.owned().len() + b.owned().len(), 4, "seed {seed}");
+        });
+    }
+}
+
+#[test]
+fn a_suspended_machine_does_nothing_more_with_its_shards_when_it_wakes() {
+    for seed in seeds(20) {
+        sim::run(seed, |sim| async move {
+            let fleet = slow(4).build(&sim);
+            let [a, b] = balanced(&sim, &fleet).await;
+            keep_writing(&sim, &fleet, 90 * SECOND);
+            sim.sleep(10 * SECOND + SECOND * (seed as u32) / 10).await;
+            a.node.suspend(2 * D + SECOND * (seed as u32 % 20));
+            sim.sleep(80 * SECOND).await;
+            fleet.drained(40 * SECOND).await;
+            assert_eq!(a.owned().len() + b.owned().len(), 4, "seed {seed}");
+        });
+    }
+}
+
+#[test]
+fn clocks_that_differ_in_rate_by_two_per_cent_give_no_shard_two_readers() {
+    for seed in seeds(20) {
+        sim::run(seed, |sim| async move {
+            let fleet = slow(4).build(&sim);
+            sim.node("a").set_rate(if seed % 2 == 0 { -20_000 } else { 20_000 });
+            sim.node("b").set_rate(if seed % 2 == 0 { 20_000 } else { -20_000 });
+            sim.node("b").set_wall_ahead(3600 * SECOND);
+            let [a, b] = balanced(&sim, &fleet).await;
+            keep_writing(&sim, &fleet, 120 * SECOND);
+            sim.sleep(10 * SECOND + SECOND * (seed as u32) / 10).await;
+            a.network.cut();
+            sim.sleep(20 * SECOND).await;
+            a.network.mend();
+            b.network.cut();
+            sim.sleep(20 * SECOND).await;
+            b.network.mend();
+            sim.sleep(80 * SECOND).await;
+            fleet.drained(40 * SECOND).await;
+            assert_eq!(a.owned().len() + b.owned().len(), 4, "seed {seed}");
+        });
+    }
+}
+
+#[test]
+fn a_bad_way_to_the_lease_table_loses_nothing_while_shards_change() {
+    for seed in seeds(20) {
+        sim::run(seed, |sim| async move {
+            let fleet = slow(3).build(&sim);
+            let weather = match seed % 4 {
+                0 => Weather { reply_lost: 4, ..Weather::default() },
+                1 => Weather { late: 8, ..Weather::default() },
+                2 => Weather { throttled: 3, refused: 5, ..Weather::default() },
+                _ => Weather { reply_lost: 8, late: 12, throttled: 8, refused: 8, cut: false },
+            };
+            let workers = ["a", "b", "c"].map(|name| fleet.join(name));
+            sim.sleep(SECOND).await;
+            for worker in &workers {
+                worker.network.set(weather);
+            }
+            sim.sleep(30 * SECOND).await;
+            keep_writing(&sim, &fleet, 200 * SECOND);
+            keep_resharding(&sim, &fleet, 200 * SECOND);
+            sim.sleep(210 * SECOND).await;
+            for worker in &workers {
+                worker.network.mend();
+            }
+            fleet.drained(60 * SECOND).await;
+            sim.sleep(90 * SECOND).await;
+            fleet.drained(SECOND).await;
+            let owned: usize = workers.iter().map(|worker| worker.owned().len()).sum();
+            assert_eq!(owned, fleet.service.open_shards(&fleet.stream).len(), "seed {seed}");
+        });
+    }
+}
+
+/// Shards that show late, scans that are stale and torn, calls to the stream that fail.
+fn stormy(sim: &Handle) -> Setup {
+    let seed = sim.seed();
+    let late = |n: u64| Duration::from_millis(seed.wrapping_mul(n) % 4000);
+    let scan_page = if seed.is_multiple_of(2) { 1000 } else { 3 };
+    let mut setup = Setup { scan_page, scan_lag: (seed % 4) as usize * 4, ..slow(3) };
+    setup.options.visibility =
+        Visibility { child_after: late(977), closing_after: late(1511), readable_after: late(2963) };
+    setup.options.describe_page = 3;
+    let kinds = [SourceErrorKind::Throttled, SourceErrorKind::Unavailable, SourceErrorKind::NotFound];
+    let rng = Arc::new(Mutex::new(sim.rng("stream faults")));
+    setup.source = Arc::new(move |source| {
+        let rng = rng.clone();
+        Arc::new(FaultySource::new(source, move |op| {
+            let draw = rng.lock().expect("whole").next_u64();
+            let fails = op != SourceOp::DescribeStream && draw.is_multiple_of(20);
+            fails.then_some(SourceFault::Refused(kinds[(draw >> 32) as usize % kinds.len()]))
+        }))
+    });
+    setup
+}
+
+#[test]
+fn workers_that_fail_in_every_way_at_once_lose_nothing() {
+    for seed in seeds(20) {
+        sim::run(seed, |sim| async move {
+            let fleet = stormy(&sim).build(&sim);
+            let names = ["a", "b", "c", "d"];
+            let mut workers: Vec<Member> = names.iter().map(|name| fleet.join(name)).collect();
+            keep_writing(&sim, &fleet, 600 * SECOND);
+            keep_resharding(&sim, &fleet, 600 * SECOND);
+            let mut rng = sim.rng("what happens");
+            for _ in 0..30 {
+                let pause = rng.next_u64() % 30_000;
+                sim.sleep(Duration::from_millis(pause)).await;
+                let n = (rng.next_u64() % 4) as usize;
+                let time = Duration::from_millis(rng.next_u64() % 25_000);
+                match rng.next_u64() % 8 {
+                    0 => {
+                        let died = std::mem::replace(&mut workers[n], fleet.join(&format!("{}{pause}", names[n])));
+                        died.crash();
+                    }
+                    1 => {
+                        let old = std::mem::replace(&mut workers[n], fleet.join(&format!("{}{pause}", names[n])));
+                        if let Some(handle) = old.handle() {
+                            handle.shutdown();
+                        }
+                    }
+                    2 => workers[n].node.freeze(time),
+                    3 => workers[n].node.suspend(time),
+                    4 => workers[n].network.cut(),
+                    5 => workers[n].node.block_processing(time),
+                    6 => workers[n].network.set(Weather {
+                        reply_lost: 5,
+                        late: 10,
+                        throttled: 5,
+                        refused: 5,
+                        cut: false,
+                    }),
+                    _ => workers.iter().for_each(|worker| worker.network.mend()),
+                }
+            }
+            workers.iter().for_each(|worker| worker.network.mend());
+            sim.sleep((610 * SECOND).saturating_sub(sim.now())).await;
+            fleet.drained(120 * SECOND).await;
+            sim.sleep(90 * SECOND).await;
+            fleet.drained(SECOND).await;
+            let owned: usize = workers.iter().map(|worker| worker.owned().len()).sum();
+            assert_eq!(owned, fleet.service.open_shards(&fleet.stream).len(), "seed {seed}");
+        });
+    }
+}
+
+#[test]
+fn a_release_whose_answer_is_lost_is_a_release() {
+    for seed in seeds(20) {
+        sim::run(seed, |sim| async move {
+            let fleet = Setup::new(4).build(&sim);
+            let a = fleet.join("a");
+            sim.sleep(10 * SECOND).await;
+            a.network.set(Weather { reply_lost: 2, ..Weather::default() });
+            let report = a.stop().await;
+            assert_eq!((report.released, report.abandoned), (4, 0), "seed {seed}");
+            let closed = fleet.history.entries().iter().filter(|entry| entry.event == Event::Closed).count();
+            assert_eq!(closed, 0, "seed {seed}");
+        });
+    }
+}
