@@ -1,0 +1,11 @@
+//! The lease table in DynamoDB, in the Java library's schema.
+
+mod convert;
+mod create;
+mod error;
+mod schema;
+mod table;
+mod update;
+
+pub use create::{Billing, Create, LeaseTableOptions, OpenError};
+pub use table::DynamoLeaseTable;
