@@ -1,1 +1,5 @@
-//! Placeholder.
+//! The servers that the contracts' suites need.
+
+pub mod dynamodb_local;
+pub mod dynoxide_server;
+pub mod items;

@@ -1,1 +1,6 @@
-//! Placeholder.
+//! Whole fleets: consumers and writers in processes of their own, against real servers.
+
+pub mod delivery;
+pub mod fleet;
+pub mod job;
+pub mod tables;
