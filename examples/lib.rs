@@ -1,1 +1,16 @@
 //! What the examples share.
+
+use kcl_core::ShardId;
+
+/// A shard's name, short enough to be told apart at a glance.
+#[must_use]
+pub fn short(shard: &ShardId) -> String {
+    let tail = shard.as_str().rsplit('-').next().unwrap_or_default();
+    format!("shard {}", tail.chars().take(4).collect::<String>())
+}
+
+/// The README's program compiles.
+#[cfg(all(doctest, feature = "aws"))]
+#[doc = include_str!("../README.md")]
+#[derive(Debug)]
+pub struct Readme;
