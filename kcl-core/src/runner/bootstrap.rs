@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::directory::Directory;
-use super::keeper::timed_out;
 use super::take::TableAccess;
 use crate::contract::{BootstrapMarker, LeaseError, LeaseErrorKind, Mono, ShardIterator, SourceError, StreamSource};
 use crate::model::{
@@ -172,19 +171,11 @@ impl Bootstrap {
     }
 
     async fn create(&self, lease: &NewLease) -> Result<(), LeaseError> {
-        let mut backoff = TableAccess::backoff();
-        for _ in 0..CREATE_TRIES {
-            match self.access.bounded(self.access.table.create(lease)).await {
-                Ok(_) => return Ok(()),
-                Err(error) => match error.kind() {
-                    // Another worker was faster.
-                    LeaseErrorKind::Conflict { .. } => return Ok(()),
-                    _ if error.is_retryable() => self.access.pause(&mut backoff).await,
-                    _ => return Err(error),
-                },
-            }
+        match self.access.tried(CREATE_TRIES, || self.access.table.create(lease)).await {
+            // Another worker was faster.
+            Err(error) if !matches!(error.kind(), LeaseErrorKind::Conflict { .. }) => Err(error),
+            _ => Ok(()),
         }
-        Err(timed_out())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::take::{Scan, TableAccess};
+use super::take::{Scan, TRIES, TableAccess};
 use crate::contract::{LeaseError, LeaseErrorKind, Liveness, SCHEMA_VERSION, TableMeta};
 use crate::model::{KeyForm, StreamArn};
 use crate::policy::round::Streams;
@@ -38,7 +38,7 @@ pub(crate) async fn fix(
     streams: &[StreamArn],
     surveyed: &Surveyed,
 ) -> Result<KeyForm, LeaseError> {
-    let meta = access.tried(|| access.table.fix_meta(&surveyed.wanted)).await?;
+    let meta = access.tried(TRIES, || access.table.fix_meta(&surveyed.wanted)).await?;
     check_meta(&meta, surveyed.configured)?;
     check_form(meta.key_form, streams)?;
     Ok(meta.key_form)

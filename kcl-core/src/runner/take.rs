@@ -29,7 +29,7 @@ pub(crate) struct Scan {
 }
 
 /// Tries of one request before the next round of observation decides anew.
-const TRIES: u32 = 4;
+pub(super) const TRIES: u32 = 4;
 
 impl TableAccess {
     /// All items of the table.
@@ -37,7 +37,7 @@ impl TableAccess {
         let mut scan = Scan::default();
         let mut from = None;
         loop {
-            let page = self.tried(|| self.table.scan(from.clone())).await?;
+            let page = self.tried(TRIES, || self.table.scan(from.clone())).await?;
             for item in page.items {
                 match item {
                     TableItem::Lease(lease) => scan.leases.push(lease),
@@ -126,13 +126,13 @@ impl TableAccess {
         self.rt.timeout(self.timing.request_timeout(), call).await.unwrap_or_else(|| Err(timed_out()))
     }
 
-    /// One request, made again a few times where that may help: for reads and for writes that may be repeated.
-    pub(crate) async fn tried<T, F>(&self, call: impl Fn() -> F) -> Result<T, LeaseError>
+    /// One request, made up to `tries` times where that may help: for reads and for writes that may be repeated.
+    pub(crate) async fn tried<T, F>(&self, tries: u32, call: impl Fn() -> F) -> Result<T, LeaseError>
     where
         F: Future<Output = Result<T, LeaseError>> + Send,
     {
         let mut backoff = Self::backoff();
-        for _ in 1..TRIES {
+        for _ in 1..tries {
             match self.bounded(call()).await {
                 Err(error) if error.is_retryable() => self.pause(&mut backoff).await,
                 settled => return settled,
@@ -142,11 +142,11 @@ impl TableAccess {
     }
 
     /// Between tries of one request.
-    pub(crate) fn backoff() -> Backoff {
+    fn backoff() -> Backoff {
         Backoff::new(Duration::from_millis(50), Duration::from_secs(3))
     }
 
-    pub(crate) async fn pause(&self, backoff: &mut Backoff) {
+    async fn pause(&self, backoff: &mut Backoff) {
         self.rt.sleep(self.rt.jitter(backoff.next_pause())).await;
     }
 }

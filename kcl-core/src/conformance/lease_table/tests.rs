@@ -1,56 +1,17 @@
 //! The suite on the table in memory, bare and in every wrapper.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::future::BoxFuture;
 
 use super::support::{owned, owner, plain};
 use super::*;
-use crate::contract::{Clock, Entropy, LeaseErrorKind, LeaseTable, Mono, Outcome, Rt, Spawn, TaskClass};
+use crate::contract::{LeaseErrorKind, LeaseTable, Outcome};
 use crate::model::LeaseWrite;
 use crate::reference::MemoryLeaseTable;
+use crate::testing::virtual_rt;
 use crate::wrap::{CountingLeaseTable, FaultyLeaseTable, LatencyLeaseTable, LeaseFault, LeaseOperation};
-
-/// The paused clock and the tasks of tokio's test runtime.
-#[derive(Debug)]
-struct TestRuntime(tokio::time::Instant, Mutex<u64>);
-
-impl Clock for TestRuntime {
-    fn now(&self) -> Mono {
-        Mono::new(self.0.elapsed())
-    }
-
-    fn wall(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + self.0.elapsed()
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "this is a runtime")]
-    fn sleep_until(&self, at: Mono) -> BoxFuture<'static, ()> {
-        Box::pin(tokio::time::sleep_until(self.0 + at.since_origin()))
-    }
-}
-
-impl Spawn for TestRuntime {
-    #[expect(clippy::disallowed_methods, reason = "this is a runtime")]
-    fn spawn(&self, _name: std::borrow::Cow<'static, str>, _class: TaskClass, task: BoxFuture<'static, ()>) {
-        drop(tokio::spawn(task));
-    }
-}
-
-impl Entropy for TestRuntime {
-    fn next_u64(&self) -> u64 {
-        let mut last = self.1.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = last.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        *last
-    }
-}
-
-fn rt() -> Rt {
-    let parts = Arc::new(TestRuntime(tokio::time::Instant::now(), Mutex::new(1)));
-    Rt::new(parts.clone(), parts.clone(), parts)
-}
 
 type Wrap = fn(Arc<dyn LeaseTable>) -> Arc<dyn LeaseTable>;
 
@@ -110,13 +71,15 @@ async fn a_counting_table_keeps_every_promise() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_table_keeps_every_promise() {
-    holds(|table| Arc::new(LatencyLeaseTable::new(table, rt(), Duration::from_millis(1)..=Duration::from_millis(30))))
-        .await;
+    holds(|table| {
+        Arc::new(LatencyLeaseTable::new(table, virtual_rt(), Duration::from_millis(1)..=Duration::from_millis(30)))
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_faulty_table_without_faults_keeps_every_promise() {
-    holds(|table| Arc::new(FaultyLeaseTable::new(table, rt(), |_| LeaseFault::None))).await;
+    holds(|table| Arc::new(FaultyLeaseTable::new(table, virtual_rt(), |_| LeaseFault::None))).await;
 }
 
 #[tokio::test]
@@ -150,7 +113,7 @@ async fn each_fault_is_what_its_name_says() {
         (LeaseFault::ReplyLost, LeaseErrorKind::Unavailable { outcome: Outcome::Unknown }, true, true),
         (late(told), LeaseErrorKind::Unavailable { outcome: Outcome::Unknown }, false, true),
     ] {
-        let (memory, rt) = (MemoryLeaseTable::new(), rt());
+        let (memory, rt) = (MemoryLeaseTable::new(), virtual_rt());
         let inner: Arc<dyn LeaseTable> = Arc::new(memory.clone());
         let lease = owned(&inner, "shardId-a").await.expect("created");
         let table = FaultyLeaseTable::new(inner, rt.clone(), move |call| {
@@ -168,7 +131,7 @@ async fn each_fault_is_what_its_name_says() {
 
 #[tokio::test(start_paused = true)]
 async fn a_late_write_outlives_a_caller_that_is_never_told() {
-    let (memory, rt) = (MemoryLeaseTable::new(), rt());
+    let (memory, rt) = (MemoryLeaseTable::new(), virtual_rt());
     let table = FaultyLeaseTable::new(Arc::new(memory.clone()), rt.clone(), |_| LeaseFault::Late {
         applied_after: Duration::from_secs(9),
         told_after: None,

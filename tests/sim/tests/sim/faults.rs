@@ -9,7 +9,7 @@ use kcl_core::{SourceErrorKind, SourceOp};
 use rand::Rng as _;
 use sim::fleet::{Fleet, Member, Setup, Weather};
 use sim::world::{Conduct, Resharding, Workload};
-use sim::{Event, Handle, seeds};
+use sim::{Event, Handle, Node, seeds};
 
 const SECOND: Duration = Duration::from_secs(1);
 const D: Duration = Duration::from_secs(10);
@@ -83,15 +83,15 @@ fn a_worker_that_the_fleet_has_given_up_comes_back_under_a_new_id() {
     }
 }
 
-#[test]
-fn a_frozen_worker_does_nothing_more_with_its_shards_when_it_thaws() {
+/// A worker whose machine stands for longer than its leases last does nothing more with its shards; all shards have an owner again.
+fn outlives_its_leases(stand: fn(&Node, Duration)) {
     for seed in seeds(20) {
         sim::run(seed, |sim| async move {
             let fleet = slow(4).build(&sim);
             let [a, b] = balanced(&sim, &fleet).await;
             keep_writing(&sim, &fleet, 90 * SECOND);
             sim.sleep(10 * SECOND + SECOND * (seed as u32) / 10).await;
-            a.node.freeze(2 * D + SECOND * (seed as u32 % 20));
+            stand(&a.node, 2 * D + SECOND * (seed as u32 % 20));
             sim.sleep(80 * SECOND).await;
             fleet.drained(40 * SECOND).await;
             assert_eq!(a.owned().len() + b.owned().len(), 4, "seed {seed}");
@@ -100,19 +100,13 @@ fn a_frozen_worker_does_nothing_more_with_its_shards_when_it_thaws() {
 }
 
 #[test]
+fn a_frozen_worker_does_nothing_more_with_its_shards_when_it_thaws() {
+    outlives_its_leases(Node::freeze);
+}
+
+#[test]
 fn a_suspended_machine_does_nothing_more_with_its_shards_when_it_wakes() {
-    for seed in seeds(20) {
-        sim::run(seed, |sim| async move {
-            let fleet = slow(4).build(&sim);
-            let [a, b] = balanced(&sim, &fleet).await;
-            keep_writing(&sim, &fleet, 90 * SECOND);
-            sim.sleep(10 * SECOND + SECOND * (seed as u32) / 10).await;
-            a.node.suspend(2 * D + SECOND * (seed as u32 % 20));
-            sim.sleep(80 * SECOND).await;
-            fleet.drained(40 * SECOND).await;
-            assert_eq!(a.owned().len() + b.owned().len(), 4, "seed {seed}");
-        });
-    }
+    outlives_its_leases(Node::suspend);
 }
 
 #[test]
