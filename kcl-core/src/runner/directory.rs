@@ -1,5 +1,6 @@
 //! The shards of one stream, as this worker knows them: one listing for all who ask, within the budget of DescribeStream calls.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -36,6 +37,10 @@ pub(crate) struct Directory {
     budget: Mutex<Budget>,
     /// Held while a listing is made, so that all who want one share it.
     latest: AsyncMutex<Option<Dated>>,
+    /// Calls that a whole listing takes, as the last one did.
+    walk: AtomicUsize,
+    /// Ended shards whose children are looked for.
+    childless: AtomicUsize,
 }
 
 #[derive(Debug, Clone)]
@@ -54,7 +59,8 @@ impl Directory {
         timeout: Duration,
     ) -> Self {
         let budget = Mutex::new(Budget::new(DESCRIBE_CALLS_PER_SECOND, DESCRIBE_CALLS_PER_SECOND, rt.now()));
-        Self { stream, source, rt, events, timeout, budget, latest: AsyncMutex::new(None) }
+        let (latest, walk, childless) = (AsyncMutex::new(None), AtomicUsize::new(usize::MAX), AtomicUsize::new(0));
+        Self { stream, source, rt, events, timeout, budget, latest, walk, childless }
     }
 
     /// Divides the budget among all who list: the live workers of the fleet, for each stream.
@@ -77,13 +83,17 @@ impl Directory {
     async fn list(&self) -> Result<Listing, SourceError> {
         let mut pages = ListingPages::default();
         let mut page = ListingPages::first();
-        loop {
+        for walk in 1.. {
             match pages.push(self.describe(&page).await?) {
                 PageStep::Next(next) => page = next,
-                PageStep::Complete(listing) => return Ok(listing),
-                PageStep::Stuck => return Err(endless()),
+                PageStep::Complete(listing) => {
+                    self.walk.store(walk, Ordering::Relaxed);
+                    return Ok(listing);
+                }
+                PageStep::Stuck => break,
             }
         }
+        Err(endless())
     }
 
     /// One page, asked for a few times: a walk over hundreds of them must not begin again for one that failed.
@@ -139,9 +149,10 @@ impl Directory {
         let mut backoff = Backoff::new(Duration::from_millis(200), LONGEST_PAUSE);
         let mut waiting = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         let mut told = false;
+        let _counted = Counted::new(&self.childless);
         loop {
             let begun = self.rt.now();
-            match self.list_children(shard).await {
+            match self.visible_children(shard, begun).await {
                 Ok(children) if !children.shards.is_empty() => return children.shards,
                 Ok(children) => {
                     // Only a complete listing shows that none will come.
@@ -161,7 +172,14 @@ impl Directory {
         }
     }
 
-    async fn list_children(&self, shard: &ShardId) -> Result<Children, SourceError> {
+    /// Asks for the children of this shard alone; or, when more shards want to know than a whole listing takes calls, makes or
+    /// shares one.
+    async fn visible_children(&self, shard: &ShardId, not_before: Mono) -> Result<Children, SourceError> {
+        if self.childless.load(Ordering::Relaxed) > self.walk.load(Ordering::Relaxed) {
+            let listing = self.listing(not_before).await?;
+            let shards = listing.children_of(shard).cloned().collect();
+            return Ok(Children { status: listing.status(), shards });
+        }
         let mut pages = ChildPages::of(shard.clone());
         let mut page = pages.first();
         loop {
@@ -189,6 +207,22 @@ impl Directory {
             return None;
         }
         Some(second.children_of(shard).cloned().collect())
+    }
+}
+
+/// One more, for as long as this lives: also when who waits is dropped.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
