@@ -19,10 +19,10 @@ pub use contract::*;
 pub use model::*;
 pub use record::*;
 pub use runner::{ResolveError, ResolvedStream, StreamSpec, resolve};
-pub use surface::config::{Checkpoints, ConfigError, WorkerConfig};
+pub use surface::config::{Checkpoints, ConfigError, ReaderPolicy, WorkerConfig};
 pub use surface::event::{Event, EventKind, EventStream};
 pub use surface::metrics;
 pub use surface::status::{ShardState, ShardStatus, WorkerStatus};
 pub use worker::{
-    BuildError, CheckedWorker, ForEach, JsonLinesSink, Report, RunError, Worker, WorkerBuilder, WorkerHandle,
+    BuildError, CheckedWorker, ForEach, JsonLinesSink, Report, RunError, Stream, Worker, WorkerBuilder, WorkerHandle,
 };

@@ -9,6 +9,7 @@
 //! again and how often.
 
 mod lease;
+mod readers;
 mod stream;
 mod worker;
 
@@ -16,5 +17,6 @@ pub use kcl_core;
 pub use kcl_core::*;
 
 pub use lease::{Billing, Create, DynamoLeaseTable, LeaseTableOptions, OpenError};
+pub use readers::{DynamoReaderRegistry, READER_REGISTRY, ReaderRegistryOptions};
 pub use stream::{ClientConfigError, DynamoStreamSource, ServiceFault, StreamOptions};
 pub use worker::{BuildError, Worker, WorkerBuilder};

@@ -4,6 +4,7 @@ mod checkpointer;
 mod lease_table;
 mod policy;
 mod processor;
+mod reader_registry;
 pub(crate) mod rt;
 #[cfg(feature = "tokio-rt")]
 mod rt_tokio;
@@ -19,6 +20,10 @@ pub use policy::{DataLoss, FailureAction, FailurePolicy, FailureSink, LossCause,
 pub use processor::{
     FailedAt, LeaseLost, ProcessError, RecordProcessor, RecordProcessorFactory, ShardContext, ShardInfo, Start,
     StartReason,
+};
+pub use reader_registry::{
+    READER_SLOTS, Reader, ReaderLimit, ReaderRegistry, ReaderSlot, ReaderSlots, RegistryError, RegistryErrorKind,
+    SlotClaim,
 };
 pub use rt::{Clock, Entropy, Mono, Rt, Spawn, Stamp, TaskClass, TaskEnd, TaskHandle};
 pub use source::{

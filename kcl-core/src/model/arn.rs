@@ -58,6 +58,14 @@ impl StreamArn {
     }
 }
 
+impl StreamArn {
+    /// Whether both are streams of one table, in one account and region.
+    #[must_use]
+    pub fn is_of_same_table(&self, other: &Self) -> bool {
+        self.text[..self.label] == other.text[..other.label]
+    }
+}
+
 impl FromStr for StreamArn {
     type Err = ArnError;
 

@@ -163,6 +163,12 @@ impl Absences {
     }
 }
 
+/// Whether every listed shard has a lease, or a descendant that has one.
+pub(crate) fn all_covered(listing: &Listing, leases: &BTreeMap<ShardId, Lease>) -> bool {
+    let covered = covered(listing, leases);
+    listing.shards().keys().all(|shard| covered.contains(shard))
+}
+
 /// All shards that have a lease, and their ancestors as far as listing and leases name them.
 fn covered<'a>(listing: &'a Listing, leases: &'a BTreeMap<ShardId, Lease>) -> BTreeSet<&'a ShardId> {
     let mut covered = BTreeSet::new();

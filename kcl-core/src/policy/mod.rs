@@ -4,13 +4,17 @@
 pub(crate) mod backoff;
 pub(crate) mod balance;
 pub(crate) mod budget;
+pub(crate) mod foreign;
 pub(crate) mod lineage;
 pub(crate) mod listing;
 pub(crate) mod loss;
+pub(crate) mod missing;
 pub(crate) mod observe;
 pub(crate) mod polling;
 pub(crate) mod progress;
+pub(crate) mod readers;
 pub(crate) mod retry;
 pub(crate) mod round;
 pub(crate) mod start;
+pub(crate) mod succession;
 pub(crate) mod tenure;

@@ -4,9 +4,11 @@
 //! meets the service.
 
 mod lease_table;
+mod reader_registry;
 mod stream;
 
 pub use lease_table::MemoryLeaseTable;
+pub use reader_registry::MemoryReaderRegistry;
 pub use stream::{
     CallCounts, LastPage, ReferenceStream, ServiceError, ServiceErrorCode, ShardView, StreamOptions, TableDescription,
     TableError, Visibility, Written,

@@ -12,10 +12,11 @@ use super::holding::Holding;
 use super::memory::{Ahead, PagePlace};
 use crate::contract::{
     DataLoss, LossCause, LossDecision, LostUntil, MAX_RECORDS, Mono, RecordsPage, ShardContext, ShardInfo,
-    ShardIterator, SourceError, SourceErrorKind,
+    ShardIterator, SourceError, SourceErrorKind, SourceOp,
 };
 use crate::model::{IteratorPosition, SequenceNumber, Shard, StopReason};
 use crate::policy::backoff::Backoff;
+use crate::policy::foreign::OwnCalls;
 use crate::policy::loss;
 use crate::policy::polling::{Poll, Polling};
 use crate::record::{Record, RecordBatch};
@@ -67,6 +68,7 @@ pub(crate) struct Fetch {
     last_lag: Duration,
     /// Pauses between failures in a row.
     failures: Option<Backoff>,
+    own_calls: OwnCalls,
 }
 
 /// Refusals of a position as invalid after which it counts as lost.
@@ -113,6 +115,7 @@ impl Fetch {
             empty_pages: 0,
             last_lag: Duration::ZERO,
             failures: None,
+            own_calls: OwnCalls::default(),
         }
     }
 
@@ -130,6 +133,7 @@ impl Fetch {
             return self.open().await;
         };
         self.setting.rt.sleep_until(self.poll_at).await;
+        self.wait_for_gate().await;
         // A place in the channel first: there is no use in fetching what has to wait.
         let pages = self.pages.clone();
         let Ok(channel) = pages.reserve().await else { return Err(Done) };
@@ -137,6 +141,10 @@ impl Fetch {
         let Ok(slot) = self.setting.budget.fetch_slot().await else { return Err(Done) };
         if !self.holding.is_valid() {
             return Err(Done);
+        }
+        if !self.setting.gate.is_open() {
+            // What is held here, others may need meanwhile.
+            return Ok(());
         }
         match self.get_records(&iterator).await {
             Ok(page) => self.fetched(page, channel, Some(slot)).await,
@@ -180,8 +188,18 @@ impl Fetch {
         }
     }
 
-    async fn get_records(&self, iterator: &ShardIterator) -> Result<RecordsPage, SourceError> {
+    /// Waits until the application holds a reader slot. What was read before is delivered meanwhile.
+    async fn wait_for_gate(&self) {
+        if !self.setting.gate.is_open() {
+            self.setting.board.error(&self.holding.lease.key, "waits for a reader slot of the stream");
+            self.setting.gate.opened().await;
+        }
+    }
+
+    async fn get_records(&mut self, iterator: &ShardIterator) -> Result<RecordsPage, SourceError> {
+        self.wait_for_gate().await;
         let setting = &self.setting;
+        self.own_calls.made(setting.rt.now());
         let call = setting.source.get_records(iterator, MAX_RECORDS);
         let answered = setting.rt.timeout(setting.config.source_timeout, call).await;
         answered.unwrap_or_else(|| Err(timed_out("GetRecords")))
@@ -291,6 +309,9 @@ impl Fetch {
         if error.kind() == SourceErrorKind::Throttled {
             self.poll_at = self.polling.next_poll(now, Poll::Throttled, None);
             self.setting.events.tell(EventKind::Throttled { shard, operation: error.operation() });
+            if error.operation() == SourceOp::GetRecords.name() {
+                self.setting.gate.refused(&self.own_calls, &self.setting.stream, now, &self.setting.events);
+            }
         } else {
             self.poll_at = self.polling.next_poll(now, Poll::Failed, None);
             self.setting.events.tell(EventKind::SourceRetried { shard, error: describe(error) });
@@ -360,9 +381,10 @@ impl Fetch {
     }
 
     /// The first page from the oldest record that is left; empty pages in between are skipped, up to a bound.
-    async fn oldest_page(&self) -> Result<RecordsPage, SourceError> {
+    async fn oldest_page(&mut self) -> Result<RecordsPage, SourceError> {
         const EMPTY_PAGES: usize = 64;
-        let setting = &self.setting;
+        let setting = self.setting.clone();
+        self.wait_for_gate().await;
         let _slot = setting.budget.fetch_slot().await;
         let call = setting.source.shard_iterator(&setting.stream, &self.info.shard, IteratorPosition::TrimHorizon);
         let opened = setting.rt.timeout(setting.config.source_timeout, call).await;

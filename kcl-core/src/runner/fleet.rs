@@ -20,6 +20,7 @@ use super::consumer::{ConsumerEnd, GiveUp};
 use super::holding::{Holding, Parting};
 use super::member::Member;
 use super::session::{Session, StreamRun};
+use super::subscription::Subscription;
 use super::take::Scan;
 use crate::contract::{LeaseError, Mono, Rt, ShardInfo, StartReason, TaskHandle};
 use crate::model::{Lease, LeaseKey, StreamArn};
@@ -48,8 +49,16 @@ pub(super) enum Done {
     Discovered {
         stream: StreamArn,
         next: Mono,
+        /// The stream that follows it, which is read to its end.
+        successor: Option<StreamArn>,
     },
-    Begun(StreamArn, Option<StreamRun>),
+    Begun(Box<StreamRun>),
+    /// The stream was gone before anything was begun on it.
+    Vanished {
+        stream: StreamArn,
+        subscription: Arc<Subscription>,
+        successor: Option<StreamArn>,
+    },
     /// Nothing that concerns the loop.
     Tidied,
 }
@@ -89,6 +98,8 @@ pub(crate) struct Fleet {
     seen: Observations,
     balance: Balance,
     streams: BTreeMap<StreamArn, StreamRun>,
+    /// All streams that were begun with, those too that are not ready yet.
+    begun: BTreeSet<StreamArn>,
     held: BTreeMap<LeaseKey, Held>,
     pending: BTreeSet<LeaseKey>,
     jobs: FuturesUnordered<Job>,
@@ -116,6 +127,7 @@ impl Fleet {
             seen: Observations::default(),
             balance: Balance::default(),
             streams: BTreeMap::new(),
+            begun: BTreeSet::new(),
             held: BTreeMap::new(),
             pending: BTreeSet::new(),
             jobs: FuturesUnordered::new(),
@@ -134,8 +146,8 @@ impl Fleet {
     pub(crate) async fn work(&mut self, member: &mut Member, shutdown: &CancellationToken) -> WorkEnd {
         let session = self.session.clone();
         let mut stay = std::pin::pin!(member.stay());
-        for stream in &session.streams {
-            self.jobs.push(Box::pin(session.clone().begin(stream.clone(), session.rt().now())));
+        for (stream, subscription) in &session.streams {
+            self.begin(stream.clone(), subscription.clone());
         }
         let fenced = loop {
             tokio::select! {
@@ -184,22 +196,46 @@ impl Fleet {
                     self.seen.lease(lease, self.session.rt().now());
                 }
             }
-            Done::Discovered { stream, next } => {
+            Done::Discovered { stream, next, successor } => {
                 if let Some(run) = self.streams.get_mut(&stream) {
                     run.next_discovery = Some(next);
+                    let subscription = run.setting.subscription.clone();
+                    self.follow(&stream, &subscription, successor);
                 }
                 self.next_observation = self.session.rt().now();
             }
-            Done::Begun(_, Some(run)) => {
-                self.streams.insert(run.setting.stream.clone(), run);
+            Done::Begun(run) => {
+                self.streams.insert(run.setting.stream.clone(), *run);
                 // Its leases exist: look at once.
                 self.next_observation = self.session.rt().now();
             }
-            Done::Begun(stream, None) => {
-                let (session, now) = (self.session.clone(), self.session.rt().now());
-                self.jobs.push(Box::pin(session.begin(stream, now)));
-            }
+            Done::Vanished { stream, subscription, successor } => self.follow(&stream, &subscription, successor),
             Done::Tidied => {}
+        }
+    }
+
+    fn begin(&mut self, stream: StreamArn, subscription: Arc<Subscription>) {
+        if self.begun.insert(stream.clone()) {
+            let now = self.session.rt().now();
+            self.jobs.push(Box::pin(self.session.clone().begin(stream, subscription, now)));
+        }
+    }
+
+    /// Goes on from a stream that is read to its end with the one that follows it, if there is one.
+    fn follow(&mut self, old: &StreamArn, subscription: &Subscription, successor: Option<StreamArn>) {
+        let Some(new) = successor.filter(|new| !self.begun.contains(new)) else { return };
+        self.session.events.of(old).tell(EventKind::StreamReplaced { old: old.clone(), new: new.clone() });
+        self.session.readers.leave(old);
+        self.begin(new, subscription.from_the_beginning());
+    }
+
+    /// Other workers may have seen the end of a stream before this one: it does not wait until it sees that itself.
+    fn follow_others(&mut self, scan: &Scan) {
+        let runs: Vec<_> =
+            self.streams.iter().map(|(stream, run)| (stream.clone(), run.setting.subscription.clone())).collect();
+        for (stream, subscription) in runs {
+            let announced = subscription.announced(&stream, scan.markers.iter()).cloned();
+            self.follow(&stream, &subscription, announced);
         }
     }
 
@@ -214,6 +250,7 @@ impl Fleet {
                 return self.session.events.tell(EventKind::LeaseTableUnavailable { error });
             }
         };
+        self.follow_others(&scan);
         let foreign: BTreeSet<String> = scan.foreign.iter().map(|(key, _)| key.clone()).collect();
         self.foreign.retain(|key| foreign.contains(key));
         for (key, why) in scan.foreign {
@@ -342,8 +379,8 @@ impl Fleet {
             epoch: u64::try_from(lease.counter.0).unwrap_or_default(),
             reason,
         };
-        session.events.tell(EventKind::LeaseAcquired { shard: lease.shard.clone(), reason });
-        session.board.begin(&lease.key, &lease.shard);
+        run.setting.events.tell(EventKind::LeaseAcquired { shard: lease.shard.clone(), reason });
+        session.board.begin(&lease.key, &run.setting.stream, &lease.shard);
         let give_up = GiveUp::default();
         let (holding, keeper) = session.spawn_keeper(tenure, &run.setting);
         let consumer = session.spawn_consumer(&run.setting, &holding, &give_up, info, latest, self.ending.clone());

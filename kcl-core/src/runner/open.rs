@@ -1,11 +1,11 @@
 //! Looks at the lease table before anything is done with it: what it is, and whether this worker can work with it.
 
-use std::collections::BTreeSet;
-
+use super::subscription::owned_by;
 use super::take::{Scan, TRIES, TableAccess};
 use crate::contract::{LeaseError, LeaseErrorKind, Liveness, SCHEMA_VERSION, TableMeta};
 use crate::model::{KeyForm, StreamArn};
 use crate::policy::round::Streams;
+use crate::policy::succession::Begun;
 
 /// What a table was found to be. Nothing is written to it yet.
 #[derive(Debug)]
@@ -13,13 +13,14 @@ pub(crate) struct Surveyed {
     wanted: TableMeta,
     configured: Option<KeyForm>,
     /// Streams that the application has begun on before.
-    pub(crate) begun: BTreeSet<StreamArn>,
+    pub(crate) begun: Begun,
 }
 
-/// Reads the table.
+/// Reads the table. `older` are streams that the tables of `streams` had before.
 pub(crate) async fn survey(
     access: &TableAccess,
     streams: &[StreamArn],
+    older: &[StreamArn],
     configured: Option<KeyForm>,
 ) -> Result<Surveyed, LeaseError> {
     let scan = access.scan().await?;
@@ -29,7 +30,7 @@ pub(crate) async fn survey(
         check_meta(meta, configured)?;
     }
     check_form(key_form, streams)?;
-    Ok(Surveyed { wanted, configured, begun: begun(&scan, streams, key_form) })
+    Ok(Surveyed { wanted, configured, begun: begun(&scan, &[streams, older].concat(), key_form) })
 }
 
 /// Fixes what the table is, if that is not fixed yet, and returns the form of its keys.
@@ -83,9 +84,9 @@ fn check_meta(meta: &TableMeta, configured: Option<KeyForm>) -> Result<(), Lease
     Ok(())
 }
 
-fn begun(scan: &Scan, streams: &[StreamArn], form: KeyForm) -> BTreeSet<StreamArn> {
+fn begun(scan: &Scan, streams: &[StreamArn], form: KeyForm) -> Begun {
     let streams = Streams { arns: streams, form };
-    scan.leases.iter().filter_map(|lease| streams.stream_of(lease)).cloned().collect()
+    Begun::of(owned_by(&scan.leases, &streams), scan.markers.iter().map(|marker| &marker.stream))
 }
 
 fn invalid(what: &str) -> LeaseError {

@@ -8,24 +8,27 @@ use tokio::sync::mpsc;
 use tracing::Instrument;
 
 use super::bootstrap::Bootstrap;
-use super::consumer::{Consumer, ConsumerEnd, Factory, GiveUp, StreamSetting};
+use super::consumer::{Consumer, ConsumerEnd, GiveUp, StreamSetting};
 use super::directory::Directory;
 use super::fetch::describe;
 use super::fleet::{BEGIN_AGAIN, Done};
 use super::holding::Holding;
 use super::keeper::{Keeper, KeeperSetting};
 use super::memory::ByteBudget;
+use super::readers::Readers;
+use super::subscription::Subscription;
 use super::take::TableAccess;
 use crate::contract::{
     BootstrapMarker, LeaseErrorKind, LeaseLost, Mono, Rt, ShardInfo, ShardIterator, StreamSource, TaskClass,
     TaskHandle, WorkerItem, WorkerState,
 };
-use crate::model::{KeyForm, Lease, LeaseKey, NewLease, ShardId, StartPosition, StreamArn, WorkerId};
+use crate::model::{KeyForm, Lease, LeaseKey, NewLease, ShardId, StreamArn, WorkerId};
 use crate::policy::balance::Limits;
 use crate::policy::lineage::{self, Absences, MissingLease};
 use crate::policy::listing::Listing;
 use crate::policy::observe::Observations;
 use crate::policy::round::{Farewell, Streams};
+use crate::policy::succession;
 use crate::policy::tenure::Tenure;
 use crate::surface::config::WorkerConfig;
 use crate::surface::event::{EventKind, Events};
@@ -37,9 +40,9 @@ pub(crate) struct Session {
     pub(crate) id: WorkerId,
     pub(crate) access: TableAccess,
     pub(crate) source: Arc<dyn StreamSource>,
-    pub(crate) streams: Vec<StreamArn>,
-    pub(crate) start: StartPosition,
-    pub(crate) factory: Factory,
+    /// What to begin with.
+    pub(crate) streams: Vec<(StreamArn, Arc<Subscription>)>,
+    pub(crate) readers: Readers,
     pub(crate) config: Arc<WorkerConfig>,
     pub(crate) form: KeyForm,
     pub(crate) events: Events,
@@ -76,24 +79,32 @@ impl Session {
     }
 
     /// Brings a stream to its beginning.
-    pub(super) async fn begin(self: Arc<Self>, stream: StreamArn, since: Mono) -> Done {
+    pub(super) async fn begin(
+        self: Arc<Self>,
+        stream: StreamArn,
+        subscription: Arc<Subscription>,
+        since: Mono,
+    ) -> Done {
         let rt = self.rt().clone();
         let source = self.source.clone();
         let timeout = self.config.source_timeout;
         let directory =
-            Arc::new(Directory::new(stream.clone(), source.clone(), rt.clone(), self.events.clone(), timeout));
+            Arc::new(Directory::new(stream.clone(), source.clone(), rt.clone(), self.events.of(&stream), timeout));
         let bootstrap = Bootstrap {
             access: self.access.clone(),
             source,
             directory: directory.clone(),
             stream: stream.clone(),
-            start: self.start,
+            start: subscription.start,
             form: self.form,
         };
+        // A lease that does not name its stream is of the first.
+        let mut arns: Vec<StreamArn> = self.streams.iter().map(|(stream, _)| stream.clone()).collect();
+        arns.push(stream.clone());
         loop {
             let begun = match self.access.scan().await {
                 Ok(scan) => {
-                    let streams = Streams { arns: &self.streams, form: self.form };
+                    let streams = Streams { arns: &arns, form: self.form };
                     let of_stream = |lease: &Lease| streams.stream_of(lease) == Some(&stream);
                     let leases: Vec<Lease> = scan.leases.into_iter().filter(of_stream).collect();
                     let known = scan.markers.iter().find(|marker| marker.stream == stream);
@@ -103,7 +114,7 @@ impl Session {
             };
             match begun {
                 Ok(Some(begun)) => {
-                    let setting = Arc::new(self.stream_setting(&stream, directory, &begun.marker));
+                    let setting = Arc::new(self.stream_setting(&stream, subscription, directory, &begun.marker));
                     let run = StreamRun {
                         setting,
                         marker: begun.marker,
@@ -111,24 +122,39 @@ impl Session {
                         absences: Arc::default(),
                         next_discovery: Some(rt.now()),
                     };
-                    return Done::Begun(stream, Some(run));
+                    return Done::Begun(Box::new(run));
                 }
                 Ok(None) => {}
-                Err(error) => self.events.tell(EventKind::SourceRetried { shard: None, error: describe(&error) }),
+                // Nothing was begun on it, and nothing of it is left.
+                Err(_) if directory.is_known_to_be_gone() => {
+                    let successor = self.successor(&stream, &subscription).await;
+                    return Done::Vanished { stream, subscription, successor };
+                }
+                Err(error) => {
+                    self.events.of(&stream).tell(EventKind::SourceRetried { shard: None, error: describe(&error) })
+                }
             }
             rt.sleep(rt.jitter(BEGIN_AGAIN)).await;
         }
     }
 
-    fn stream_setting(&self, stream: &StreamArn, directory: Arc<Directory>, marker: &BootstrapMarker) -> StreamSetting {
+    fn stream_setting(
+        &self,
+        stream: &StreamArn,
+        subscription: Arc<Subscription>,
+        directory: Arc<Directory>,
+        marker: &BootstrapMarker,
+    ) -> StreamSetting {
+        let events = self.events.of(stream);
         StreamSetting {
             stream: stream.clone(),
             source: self.source.clone(),
             directory,
-            factory: self.factory.clone(),
+            subscription,
+            gate: self.readers.gate(stream, &events),
             config: self.config.clone(),
             rt: self.rt().clone(),
-            events: self.events.clone(),
+            events,
             board: self.board.clone(),
             budget: self.budget.clone(),
             form: self.form,
@@ -137,7 +163,8 @@ impl Session {
         }
     }
 
-    /// Lists a stream; creates the leases that are missing and deletes tombstones whose shards are gone.
+    /// Lists a stream; creates the leases that are missing and deletes tombstones whose shards are gone. Where nothing of it is left to
+    /// read, looks for the stream that follows it.
     pub(super) async fn discover(
         self: Arc<Self>,
         run: StreamRun,
@@ -145,11 +172,33 @@ impl Session {
         next: Mono,
     ) -> Done {
         let stream = run.setting.stream.clone();
+        let mut successor = None;
         match run.setting.directory.listing(self.rt().now()).await {
-            Ok(listing) => self.mend(&run, &listing, &leases).await,
-            Err(error) => self.events.tell(EventKind::SourceRetried { shard: None, error: describe(&error) }),
+            Ok(listing) => {
+                self.mend(&run, &listing, &leases).await;
+                if succession::is_drained(&listing, &leases) {
+                    successor = self.successor(&stream, &run.setting.subscription).await;
+                }
+            }
+            Err(error) => {
+                run.setting.events.tell(EventKind::SourceRetried { shard: None, error: describe(&error) });
+            }
         }
-        Done::Discovered { stream, next }
+        Done::Discovered { stream, next, successor }
+    }
+
+    /// The stream that follows one that is read to its end, if there is one and it is to be read.
+    async fn successor(&self, old: &StreamArn, subscription: &Subscription) -> Option<StreamArn> {
+        let call = subscription.next_stream(old, self.source.as_ref());
+        match self.rt().timeout(self.config.source_timeout, call).await {
+            Some(Ok(next)) => next,
+            Some(Err(error)) => {
+                let error = describe(&error);
+                self.events.of(old).tell(EventKind::SourceRetried { shard: None, error });
+                None
+            }
+            None => None,
+        }
     }
 
     async fn mend(&self, run: &StreamRun, listing: &Listing, leases: &BTreeMap<ShardId, Lease>) {
@@ -223,7 +272,7 @@ impl Session {
             rt: self.rt().clone(),
             timing: self.access.timing,
             checkpoint_every: setting.config.checkpoint_every,
-            events: self.events.clone(),
+            events: setting.events.clone(),
         };
         let keeper = Keeper::new(keeper, holding.clone(), tenure, orders);
         (holding, self.rt().spawn(name, TaskClass::Lease, keeper.run().instrument(span)))

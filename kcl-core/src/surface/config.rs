@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::contract::{FailurePolicy, LossDecision, LossPolicy, MAX_RECORDS};
+use crate::contract::{FailurePolicy, LossDecision, LossPolicy, MAX_RECORDS, READER_SLOTS};
 use crate::model::KeyForm;
 use crate::policy::polling::PollingConfig;
 
@@ -62,6 +62,23 @@ pub struct WorkerConfig {
     pub losses: Arc<dyn LossPolicy>,
     /// The form of lease keys. Default: that of the leases in the table, qualified in an empty one.
     pub key_form: Option<KeyForm>,
+    /// Whether the application keeps to the reader slots of its streams. Default: it does, where it was given a registry.
+    pub readers: ReaderPolicy,
+    /// How many applications may read a stream at once, this one included. Default 2, the service's limit; 1 where a Lambda trigger
+    /// or a global table reads the stream too.
+    pub reader_slots: usize,
+}
+
+/// What the reader slots of a stream mean for this application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReaderPolicy {
+    /// Without a slot it does not begin, and it stops reading before its slot can pass to another application.
+    #[default]
+    Enforce,
+    /// Without a slot it does not begin. Once begun, it reads on whatever becomes of its slot.
+    AdmitOnly,
+    /// It neither claims slots nor asks for them.
+    Off,
 }
 
 /// Who acknowledges.
@@ -101,6 +118,8 @@ impl Default for WorkerConfig {
             failures: FailurePolicy::default(),
             losses: Arc::new(LossDecision::StopShard),
             key_form: None,
+            readers: ReaderPolicy::Enforce,
+            reader_slots: READER_SLOTS,
         }
     }
 }
@@ -144,6 +163,8 @@ setters! {
     with_failures failures: FailurePolicy;
     with_losses losses: Arc<dyn LossPolicy>;
     with_key_form key_form: Option<KeyForm>;
+    with_readers readers: ReaderPolicy;
+    with_reader_slots reader_slots: usize;
 }
 
 impl WorkerConfig {
@@ -209,6 +230,7 @@ impl WorkerConfig {
             self.failures.backoff <= self.failures.max_backoff,
             "failures.backoff must be at most failures.max_backoff",
         );
+        check((1..=READER_SLOTS).contains(&self.reader_slots), "reader_slots must be 1 or 2");
         if wrong.is_empty() { Ok(()) } else { Err(ConfigError { wrong }) }
     }
 }

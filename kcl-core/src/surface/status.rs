@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::model::{LeaseKey, SequenceNumber, ShardId, WorkerId};
+use crate::model::{LeaseKey, SequenceNumber, ShardId, StreamArn, WorkerId};
 use crate::surface::lock;
 
 /// A snapshot of a worker.
@@ -25,6 +25,8 @@ pub struct WorkerStatus {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ShardStatus {
+    /// Its stream.
+    pub stream: StreamArn,
     /// The shard.
     pub shard: ShardId,
     /// What is done with it.
@@ -78,8 +80,9 @@ impl Board {
         status.leases_seen = leases;
     }
 
-    pub(crate) fn begin(&self, key: &LeaseKey, shard: &ShardId) {
+    pub(crate) fn begin(&self, key: &LeaseKey, stream: &StreamArn, shard: &ShardId) {
         let status = ShardStatus {
+            stream: stream.clone(),
             shard: shard.clone(),
             state: ShardState::Starting,
             lag: None,

@@ -9,9 +9,9 @@ use tracing::Instrument;
 use super::builder::WorkerBuilder;
 use super::handle::WorkerHandle;
 use crate::contract::{LeaseError, LeaseTable, Rt, StreamSource, TaskClass, TaskEnd};
-use crate::model::{IdError, KeyForm, StartPosition, StreamArn, WorkerId};
+use crate::model::{IdError, KeyForm, StreamArn, WorkerId};
 use crate::policy::tenure::LeaseTiming;
-use crate::runner::{ByteBudget, Factory, Fleet, Member, Session, TableAccess, WorkEnd, describe};
+use crate::runner::{ByteBudget, Fleet, Member, Readers, Session, Subscription, TableAccess, WorkEnd, describe};
 use crate::surface::config::WorkerConfig;
 use crate::surface::event::{EventKind, Events};
 use crate::surface::status::Board;
@@ -30,9 +30,8 @@ pub(super) struct Parts {
     pub(super) rt: Rt,
     pub(super) table: Arc<dyn LeaseTable>,
     pub(super) source: Arc<dyn StreamSource>,
-    pub(super) streams: Vec<StreamArn>,
-    pub(super) start: StartPosition,
-    pub(super) factory: Factory,
+    pub(super) streams: Vec<(StreamArn, Arc<Subscription>)>,
+    pub(super) readers: Readers,
     pub(super) config: Arc<WorkerConfig>,
     pub(super) form: KeyForm,
     pub(super) events: Events,
@@ -149,8 +148,7 @@ impl Parts {
             access: TableAccess { table: self.table.clone(), rt: self.rt.clone(), timing: self.timing() },
             source: self.source.clone(),
             streams: self.streams.clone(),
-            start: self.start,
-            factory: self.factory.clone(),
+            readers: self.readers.clone(),
             config: self.config.clone(),
             form: self.form,
             events: self.events.clone(),

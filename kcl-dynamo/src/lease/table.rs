@@ -37,7 +37,7 @@ const ALL_OLD: ReturnValuesOnConditionCheckFailure = ReturnValuesOnConditionChec
 #[derive(Debug, Clone)]
 pub struct DynamoLeaseTable {
     pub(super) client: Client,
-    pub(super) place: Place,
+    pub(crate) place: Place,
     pub(super) page_size: Option<i32>,
 }
 
