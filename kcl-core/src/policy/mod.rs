@@ -10,6 +10,7 @@ pub(crate) mod listing;
 pub(crate) mod loss;
 pub(crate) mod missing;
 pub(crate) mod observe;
+pub(crate) mod pacing;
 pub(crate) mod polling;
 pub(crate) mod progress;
 pub(crate) mod readers;

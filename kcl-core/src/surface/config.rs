@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::contract::{FailurePolicy, LossDecision, LossPolicy, MAX_RECORDS, READER_SLOTS};
+use crate::contract::{FailurePolicy, Liveness, LossDecision, LossPolicy, MAX_RECORDS, READER_SLOTS};
 use crate::model::KeyForm;
 use crate::policy::polling::PollingConfig;
 
@@ -62,6 +62,9 @@ pub struct WorkerConfig {
     pub losses: Arc<dyn LossPolicy>,
     /// The form of lease keys. Default: that of the leases in the table, qualified in an empty one.
     pub key_form: Option<KeyForm>,
+    /// How the death of a worker is seen. The table is marked with it at its first use, and a worker that is configured otherwise is
+    /// refused. Default: as the table is marked; per lease, as the Java library does, in one that is not.
+    pub liveness: Option<Liveness>,
     /// Whether the application keeps to the reader slots of its streams. Default: it does, where it was given a registry.
     pub readers: ReaderPolicy,
     /// How many applications may read a stream at once, this one included. Default 2, the service's limit; 1 where a Lambda trigger
@@ -120,6 +123,7 @@ impl Default for WorkerConfig {
             key_form: None,
             readers: ReaderPolicy::Enforce,
             reader_slots: READER_SLOTS,
+            liveness: None,
         }
     }
 }
@@ -165,6 +169,7 @@ setters! {
     with_key_form key_form: Option<KeyForm>;
     with_readers readers: ReaderPolicy;
     with_reader_slots reader_slots: usize;
+    with_liveness liveness: Option<Liveness>;
 }
 
 impl WorkerConfig {

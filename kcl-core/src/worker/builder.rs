@@ -20,7 +20,8 @@ use crate::policy::succession::Begun;
 use crate::policy::tenure::LeaseTiming;
 use crate::record::Record;
 use crate::runner::{
-    Factory, NotAdmitted, Readers, ResolveError, ResolvedStream, Subscription, TableAccess, fix, resolve, survey,
+    Configured, Factory, NotAdmitted, Readers, ResolveError, ResolvedStream, Subscription, TableAccess, fix, resolve,
+    survey,
 };
 use crate::surface::config::{ConfigError, ReaderPolicy, WorkerConfig};
 use crate::surface::event::Events;
@@ -270,7 +271,7 @@ impl CheckedWorker {
         let access = TableAccess { table: builder.leases.clone(), rt: rt.clone(), timing };
         let arns: Vec<StreamArn> = resolved.iter().map(|(stream, _)| stream.arn.clone()).collect();
         let older: Vec<StreamArn> = resolved.iter().flat_map(|(stream, _)| stream.older.clone()).collect();
-        let configured = builder.config.key_form;
+        let configured = Configured { key_form: builder.config.key_form, liveness: builder.config.liveness };
         let (looking, looked_for) = (access.clone(), arns.clone());
         // Where leases are kept: connections that are made there are driven there, whatever user code does to its own threads.
         let survey = async move { survey(&looking, &looked_for, &older, configured).await };
@@ -279,7 +280,7 @@ impl CheckedWorker {
         refuse_disabled(&resolved, &surveyed.begun)?;
         let begun = surveyed.begun.clone();
         let fix = async move { fix(&access, &arns, &surveyed).await };
-        let form = rt.spawn("opening the lease table", TaskClass::Lease, fix).await.map_err(io::Error::other)??;
+        let meta = rt.spawn("opening the lease table", TaskClass::Lease, fix).await.map_err(io::Error::other)??;
         let streams = first_streams(resolved, &begun);
         let reader = |lease_table| Reader { application: builder.application.clone(), lease_table };
         let registry = builder.registry.map(|(registry, lease_table)| (registry, reader(lease_table)));
@@ -303,7 +304,7 @@ impl CheckedWorker {
             streams,
             readers,
             config: Arc::new(builder.config),
-            form,
+            meta,
             events,
             board,
         };
