@@ -129,13 +129,13 @@ fn parents_done(seen: &Observations, lease: &Lease, streams: &Streams<'_>) -> bo
     parent_keys(lease, streams).iter().all(|key| seen.leases().get(key).is_none_or(|parent| parent.item.is_finished()))
 }
 
-/// Parents that the scan did not show, of a lease that nobody has read yet: a scan may miss an item, so they are read one by one
-/// before the lease is taken.
-pub(crate) fn unseen_parents(seen: &Observations, lease: &Lease, streams: &Streams<'_>) -> Vec<LeaseKey> {
+/// The parents of a lease that nobody has read yet. They are read one by one before the lease is taken: a scan may miss an item, or
+/// show it as it was before a rewind.
+pub(crate) fn parents_to_read(lease: &Lease, streams: &Streams<'_>) -> Vec<LeaseKey> {
     if lease.checkpoint.sequence().is_some() {
         return Vec::new();
     }
-    parent_keys(lease, streams).into_iter().filter(|key| !seen.leases().contains_key(key)).collect()
+    parent_keys(lease, streams)
 }
 
 fn parent_keys(lease: &Lease, streams: &Streams<'_>) -> Vec<LeaseKey> {
