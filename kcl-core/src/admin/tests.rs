@@ -449,7 +449,8 @@ fn a_list_shows_what_each_lease_waits_for_in_names_that_stay() {
               "state": "finished",
               "stop": null,
               "stream": "arn:aws:dynamodb:eu-west-1:123456789012:table/T/stream/l"
-            }"#]].assert_eq(&json(&|| value["leases"][0].clone()));
+            }"#]]
+        .assert_eq(&json(&|| value["leases"][0].clone()));
         expect![[r#"
             [
               [
@@ -480,8 +481,7 @@ fn a_list_shows_what_each_lease_waits_for_in_names_that_stay() {
                   "why": "it is of the entity type LEADER"
                 }
               ]
-            ]"#]].assert_eq(&json(&|| {
-            serde_json::json!([value["workers"], value["markers"], value["meta"], value["foreign"]])
-        }));
+            ]"#]]
+        .assert_eq(&json(&|| serde_json::json!([value["workers"], value["markers"], value["meta"], value["foreign"]])));
     });
 }

@@ -76,7 +76,11 @@ fn hold(lease: &Seen<Lease>, own: &Own<'_>, timing: LeaseTiming, now: Mono) -> L
     let intended_for = lease.item.intended_for.clone();
     match &lease.item.owner {
         None => LeaseHold::Free { intended_for, since: lease.since },
-        Some(_) if lease.stood_still(timing.duration(), now) => LeaseHold::Expired { intended_for, since: lease.since },
+        Some(_) if lease.stood_still(timing.duration(), now) => {
+            // Whom it is meant for could not claim it before it had expired.
+            let since = if intended_for.is_some() { lease.since + timing.duration() } else { lease.since };
+            LeaseHold::Expired { intended_for, since }
+        }
         Some(_) if lease.item.evicted => LeaseHold::Evicted { intended_for },
         Some(owner) => LeaseHold::Held { by: owner.clone(), since: lease.owner_since },
     }
