@@ -7,6 +7,7 @@ pub mod reference;
 mod testing;
 pub mod wrap;
 
+mod admin;
 mod contract;
 mod model;
 mod policy;
@@ -15,6 +16,10 @@ mod runner;
 mod surface;
 mod worker;
 
+pub use admin::{
+    Admin, AdminError, ForeignEntry, LeaseEntry, LeaseState, MarkerEntry, MetaEntry, Removed, Resume, RewindTo,
+    Rewound, TableView, WorkerEntry,
+};
 pub use contract::*;
 pub use model::*;
 pub use record::*;

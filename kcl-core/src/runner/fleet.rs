@@ -351,7 +351,7 @@ impl Fleet {
             return;
         }
         let session = self.session.clone();
-        let parents = round::unseen_parents(&self.seen, &lease, streams);
+        let parents = round::parents_to_read(&lease, streams);
         self.jobs.push(Box::pin(async move {
             let key = lease.key.clone();
             // Never closed.
