@@ -14,7 +14,7 @@ use crate::policy::tenure::LeaseTiming;
 use crate::runner::{ByteBudget, Factory, Fleet, Member, Session, TableAccess, WorkEnd, describe};
 use crate::surface::config::WorkerConfig;
 use crate::surface::event::{EventKind, Events};
-use crate::surface::status::Board;
+use crate::surface::status::{Board, Phase};
 
 /// A member of a fleet that consumes streams. Made by [`Worker::builder`].
 #[derive(Debug)]
@@ -118,6 +118,7 @@ impl Parts {
     /// Runs sessions until asked to stop: one after the other, each under a new incarnation.
     async fn run(self, shutdown: CancellationToken) -> Result<Report, RunError> {
         let budget = ByteBudget::new(self.config.memory, self.config.concurrent_fetches);
+        let _ended = Ending(self.board.clone());
         loop {
             let drawn = self.rt.next_u64();
             let name = self.config.name.clone().unwrap_or_else(|| format!("worker-{:08x}", drawn >> 32));
@@ -131,6 +132,7 @@ impl Parts {
             let mut fleet = Fleet::new(session);
             let span = tracing::info_span!("fleet", worker = %id);
             let end = fleet.work(&mut member, &shutdown).instrument(span.clone()).await;
+            self.board.phase(Phase::Stopping);
             // First, so that the others do not leave to this worker what it gives away.
             member.leave().await;
             let drained = fleet.drain().instrument(span).await;
@@ -166,6 +168,7 @@ impl Parts {
     /// Registers until it succeeds; `None` when asked to stop first.
     async fn join(&self, id: &WorkerId, shutdown: &CancellationToken) -> Result<Option<Member>, RunError> {
         loop {
+            self.board.phase(Phase::Joining);
             let (table, rt) = (self.table.clone(), self.rt.clone());
             let registered = tokio::select! {
                 biased;
@@ -175,11 +178,21 @@ impl Parts {
             match registered {
                 Ok(member) => return Ok(Some(member)),
                 Err(error) if error.is_retryable() => {
+                    self.board.failed(&describe(&error));
                     self.events.tell(EventKind::LeaseTableUnavailable { error: describe(&error) });
                     self.rt.sleep(self.rt.jitter(self.config.observe_every)).await;
                 }
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+/// However a run ends, also by being dropped, its status says so.
+struct Ending(Board);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.phase(Phase::Ended);
     }
 }
