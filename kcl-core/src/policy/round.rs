@@ -212,7 +212,8 @@ pub(crate) fn parents_to_read(lease: &Lease, streams: &Streams<'_>) -> Vec<Lease
     parent_keys(lease, streams)
 }
 
-fn parent_keys(lease: &Lease, streams: &Streams<'_>) -> Vec<LeaseKey> {
+/// The leases of the shards that this one continues.
+pub(crate) fn parent_keys(lease: &Lease, streams: &Streams<'_>) -> Vec<LeaseKey> {
     let Some(stream) = streams.stream_of(lease) else { return Vec::new() };
     lease.parents.iter().map(|parent| LeaseKey::of(streams.form, stream, parent)).collect()
 }

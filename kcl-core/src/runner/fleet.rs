@@ -26,6 +26,7 @@ use super::subscription::Subscription;
 use super::take::{Scan, Taking};
 use crate::contract::{LeaseError, Liveness, Mono, Rt, ShardInfo, StartReason, TaskHandle};
 use crate::model::{Lease, LeaseKey, StreamArn, WorkerId};
+use crate::policy::attention;
 use crate::policy::balance::{Balance, Move};
 use crate::policy::observe::Observations;
 use crate::policy::pacing;
@@ -173,6 +174,7 @@ impl Fleet {
             self.begin(stream.clone(), subscription.clone());
         }
         let fenced = loop {
+            session.board.turned();
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break false,
@@ -183,6 +185,8 @@ impl Fleet {
                 () = session.rt().sleep_until(self.next_watch) => self.watch(),
                 // The take names the counter that stood still, so it needs no other look.
                 () = expired(session.rt(), self.next_expiry), if self.next_expiry.is_some() => self.lease_expired(),
+                // Shows that the loop turns while there is nothing to do.
+                () = session.rt().sleep(session.access.timing.renew_every()) => {}
             }
         };
         if fenced { WorkEnd::Fenced } else { WorkEnd::Shutdown }
@@ -268,6 +272,7 @@ impl Fleet {
             Ok(scan) => scan,
             Err(error) => {
                 let error = super::fetch::describe(&error);
+                self.session.board.failed(&error);
                 return self.session.events.tell(EventKind::LeaseTableUnavailable { error });
             }
         };
@@ -280,6 +285,7 @@ impl Fleet {
             }
         }
         self.last_look = now;
+        self.session.board.looked();
         self.seen.scanned(scan.leases, scan.workers, now);
         self.act(now);
         self.next_observation = if again { now } else { now + self.session.rt().jitter(self.pace) };
@@ -294,7 +300,8 @@ impl Fleet {
         let arns: Vec<StreamArn> = self.streams.keys().cloned().collect();
         let streams = Streams { arns: &arns, form: session.form };
         let view = round::view(&self.seen, &own, &streams, session.limits(), timing, now);
-        session.board.seen(view.workers.len(), view.leases.len());
+        let (blocked, stopped) = (attention::blocked(&self.seen, &streams), attention::stopped(&self.seen, &streams));
+        session.board.seen(view.workers.len(), view.leases.len(), blocked, stopped);
         for run in self.streams.values() {
             run.setting.directory.shared_by(view.workers.len() * self.streams.len());
         }
@@ -402,7 +409,7 @@ impl Fleet {
             reason,
         };
         run.setting.events.tell(EventKind::LeaseAcquired { shard: lease.shard.clone(), reason });
-        session.board.begin(&lease.key, &run.setting.stream, &lease.shard);
+        session.board.begin(&lease.key, &info);
         let give_up = GiveUp::default();
         let (holding, keeper) = session.spawn_keeper(tenure, &run.setting);
         let consumer = session.spawn_consumer(&run.setting, &holding, &give_up, info, latest, self.ending.clone());

@@ -152,12 +152,16 @@ impl Session {
                     let successor = self.successor(&stream, &subscription).await;
                     return Done::Vanished { stream, subscription, successor };
                 }
-                Err(error) => {
-                    self.events.of(&stream).tell(EventKind::SourceRetried { shard: None, error: describe(&error) })
-                }
+                Err(error) => self.failed(&stream, describe(&error)),
             }
             rt.sleep(rt.jitter(BEGIN_AGAIN)).await;
         }
+    }
+
+    /// Something about a whole stream failed, and is tried again.
+    fn failed(&self, stream: &StreamArn, error: String) {
+        self.board.failed(&error);
+        self.events.of(stream).tell(EventKind::SourceRetried { shard: None, error });
     }
 
     fn stream_setting(
@@ -202,9 +206,7 @@ impl Session {
                     successor = self.successor(&stream, &run.setting.subscription).await;
                 }
             }
-            Err(error) => {
-                run.setting.events.tell(EventKind::SourceRetried { shard: None, error: describe(&error) });
-            }
+            Err(error) => self.failed(&stream, describe(&error)),
         }
         Done::Discovered { stream, next, successor }
     }
@@ -215,8 +217,7 @@ impl Session {
         match self.rt().timeout(self.config.source_timeout, call).await {
             Some(Ok(next)) => next,
             Some(Err(error)) => {
-                let error = describe(&error);
-                self.events.of(old).tell(EventKind::SourceRetried { shard: None, error });
+                self.failed(old, describe(&error));
                 None
             }
             None => None,

@@ -295,7 +295,8 @@ impl CheckedWorker {
         rt.spawn("claiming reader slots", TaskClass::Lease, admit).await.map_err(io::Error::other)??;
         let arns: Vec<&StreamArn> = streams.iter().map(|(stream, _)| stream).collect();
         tracing::info!(application = builder.application, streams = ?arns, "the worker is ready to run");
-        let (board, shutdown, events) = (Board::default(), CancellationToken::new(), Events::new(rt.clone()));
+        let board = Board::new(rt.clone(), builder.config.lease_duration);
+        let (shutdown, events) = (CancellationToken::new(), Events::new(rt.clone()));
         let handle = WorkerHandle::new(board.clone(), events.source(), shutdown.clone());
         let parts = Parts {
             rt,
