@@ -54,9 +54,9 @@ impl Invariant for CallRate {
                 }
             }
             Seen::Asked { place, op: SourceOp::DescribeStream, .. } => {
-                if !self.describes.entry(*place).or_default().called(now.at, DESCRIBES) {
-                    return Err(format!("one worker lists more often than {DESCRIBES} times a second"));
-                }
+                let level = self.describes.entry(*place).or_default();
+                let fine = level.called(now.at, DESCRIBES);
+                return if fine { Ok(()) } else { Err(format!("one worker lists more than {DESCRIBES} times a second")) };
             }
             _ => {}
         }
