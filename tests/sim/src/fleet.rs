@@ -13,9 +13,9 @@ use futures::FutureExt as _;
 use kcl_core::reference::{MemoryLeaseTable, ReferenceStream, StreamOptions};
 use kcl_core::wrap::{LatencyLeaseTable, ObservedLeaseTable};
 use kcl_core::{
-    Checkpoint, EventKind, Lease, LeaseTable, LossDecision, RecordProcessorFactory, Report, Rt, RunError, ShardId,
-    ShardInfo, StartPosition, StreamArn, StreamSource, StreamViewType, TableName, TaskClass, Worker, WorkerBuilder,
-    WorkerConfig, WorkerHandle,
+    Checkpoint, EventKind, Lease, LeaseTable, Liveness, LossDecision, RecordProcessorFactory, Report, Rt, RunError,
+    ShardId, ShardInfo, StartPosition, StreamArn, StreamSource, StreamViewType, TableName, TaskClass, Worker,
+    WorkerBuilder, WorkerConfig, WorkerHandle,
 };
 use serde_dynamo::{AttributeValue, Item};
 
@@ -84,6 +84,12 @@ impl Setup {
     pub fn configure(mut self, change: impl FnOnce(WorkerConfig) -> WorkerConfig) -> Self {
         self.config = change(self.config);
         self
+    }
+
+    /// Sets how a death is seen.
+    #[must_use]
+    pub fn under(self, mode: Liveness) -> Self {
+        self.configure(|config| config.with_liveness(Some(mode)))
     }
 
     /// Makes the table `orders`, its stream, and an empty lease table.

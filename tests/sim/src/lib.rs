@@ -49,6 +49,8 @@ pub mod world;
 
 use std::future::Future;
 
+use kcl_core::Liveness;
+
 pub use clock::epoch;
 pub use executor::{Config, Sim};
 pub use failure::{Cause, Failure, TaskInfo};
@@ -63,6 +65,13 @@ pub use ready::Sched;
 pub fn seeds(count: u64) -> std::ops::Range<u64> {
     let times = std::env::var("SIM_SEEDS").ok().and_then(|times| times.parse::<u64>().ok());
     0..count * times.unwrap_or(1)
+}
+
+/// Seeds as [`seeds`] gives them, for both ways in which a death is seen.
+pub fn in_both_modes(count: u64) -> impl Iterator<Item = (Liveness, u64)> {
+    [Liveness::PerLease, Liveness::PerWorker]
+        .into_iter()
+        .flat_map(move |mode| seeds(count).map(move |seed| (mode, seed)))
 }
 
 /// Runs a test in virtual time and gives its result.
