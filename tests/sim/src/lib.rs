@@ -24,6 +24,7 @@
 //! * A **failure** is a value ([`Failure`]) that names the seed, the time, the node and the task: a panic (also one that
 //!   the code under test catches, unless it is [allowed](Handle::allow_panics)), a [check](Handle::check) that does not
 //!   hold, a deadlock, or a test that does not end.
+//! * What must hold whatever fails is judged by [`invariant`], at every step and at the end.
 //!
 //! # Rules that keep a run repeatable
 //! Time, tasks and randomness come from `Rt` alone. The primitives of `tokio::sync` and `CancellationToken` belong to no
@@ -36,6 +37,7 @@ mod failure;
 pub mod fleet;
 mod handle;
 mod history;
+pub mod invariant;
 mod node;
 mod panics;
 mod process;
@@ -53,7 +55,8 @@ pub use clock::epoch;
 pub use executor::{Config, Sim};
 pub use failure::{Cause, Failure, TaskInfo};
 pub use handle::Handle;
-pub use history::{Entry, Event, Fault, History, Session, ShardTruth, Truth, Verdict, Violation, judge};
+pub use history::{Entry, Event, History, Session};
+pub use invariant::records::{Fault, Finding, ShardTruth, Truth, Verdict, judge};
 pub use node::{Main, Node};
 pub use ready::Sched;
 
