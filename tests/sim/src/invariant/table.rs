@@ -5,8 +5,8 @@ use std::fmt;
 use async_trait::async_trait;
 use kcl_core::reference::MemoryLeaseTable;
 use kcl_core::{
-    BootstrapMarker, Lease, LeaseError, LeaseErrorKind, LeaseGuard, LeaseKey, LeaseTable, LeaseWrite, NewLease,
-    ScanCursor, ScanPage, StreamArn, TableItem, TableMeta, WorkerId, WorkerItem, WorkerState,
+    BootstrapMarker, GuardedWrite, Lease, LeaseError, LeaseErrorKind, LeaseGuard, LeaseKey, LeaseTable, LeaseWrite,
+    NewLease, ScanCursor, ScanPage, StreamArn, TableItem, TableMeta, WorkerId, WorkerItem, WorkerState,
 };
 
 use super::{Seen, Watch};
@@ -97,6 +97,21 @@ impl LeaseTable for Watched {
         self.answered(answer, seen, |created| created.iter().for_each(|child| self.told(None, Some(child))))
     }
 
+    async fn write_all(&self, writes: &[GuardedWrite]) -> Result<(), LeaseError> {
+        let mut before = Vec::with_capacity(writes.len());
+        for write in writes {
+            before.push(self.lease(&write.key).await);
+        }
+        let answer = self.inner.write_all(writes).await;
+        if answer.is_ok() {
+            for (write, before) in writes.iter().zip(&before) {
+                let after = self.lease(&write.key).await;
+                self.told(before.as_ref(), after.as_ref());
+            }
+        }
+        answer
+    }
+
     async fn delete(&self, key: &LeaseKey, seen: &LeaseGuard) -> Result<(), LeaseError> {
         let before = self.lease(key).await;
         let answer = self.inner.delete(key, seen).await;
@@ -156,11 +171,19 @@ impl LeaseTable for Watched {
         completed
     }
 
+    async fn delete_marker(&self, seen: &BootstrapMarker) -> Result<(), LeaseError> {
+        self.inner.delete_marker(seen).await
+    }
+
     async fn fix_meta(&self, meta: &TableMeta) -> Result<TableMeta, LeaseError> {
         let fixed = self.inner.fix_meta(meta).await;
         if let Ok(meta) = &fixed {
             self.watch.liveness(meta.liveness);
         }
         fixed
+    }
+
+    async fn delete_meta(&self, seen: &TableMeta) -> Result<(), LeaseError> {
+        self.inner.delete_meta(seen).await
     }
 }
