@@ -26,6 +26,8 @@ pub(super) const ROOT: &str = "root";
 pub(super) const INTENDED_FOR: &str = "intendedFor";
 pub(super) const EVICTED: &str = "evicted";
 pub(super) const STOP_REASON: &str = "stopReason";
+pub(super) const TIP_AT: &str = "tipAt";
+pub(super) const TIP_CHECKPOINT: &str = "tipCheckpoint";
 
 /// The counter of a worker. Not `leaseCounter`: an item without that is no lease to anybody.
 pub(super) const WORKER_COUNTER: &str = "workerCounter";
