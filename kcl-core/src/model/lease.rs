@@ -50,6 +50,8 @@ pub struct Lease {
     pub owner_switches: i64,
     /// The owner that a Java leader asked to hand the lease to [`Lease::owner`], which reads it once this is gone.
     pub checkpoint_owner: Option<Owner>,
+    /// When the shard was last seen to be read to its tip, everything acknowledged.
+    pub tip: Option<Tip>,
 }
 
 impl Lease {
@@ -76,6 +78,7 @@ impl Lease {
             loss_accepted: false,
             owner_switches: 0,
             checkpoint_owner: None,
+            tip: None,
         }
     }
 
@@ -120,6 +123,7 @@ impl Lease {
         write.start_at.apply(&mut next.start_at);
         write.intended_for.apply(&mut next.intended_for);
         write.stop.apply(&mut next.stop);
+        write.tip.apply(&mut next.tip);
         if write.evict {
             next.evicted = true;
         }
@@ -141,6 +145,7 @@ impl Lease {
             evicted: false,
             stop: None,
             loss_accepted: false,
+            tip: None,
             ..self
         }
     }
@@ -219,6 +224,16 @@ pub struct PendingCheckpoint {
     pub at: Checkpoint,
     /// The processor's own bytes.
     pub state: Option<Bytes>,
+}
+
+/// At an instant, everything that a shard held was done. It shows a later owner that an old checkpoint whose record was trimmed
+/// meanwhile is no loss: the shard was idle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tip {
+    /// The instant, by its owner's clock.
+    pub at: SystemTime,
+    /// How far the shard was done then. A lease whose checkpoint was moved back behind it says nothing by its tip.
+    pub checkpoint: Checkpoint,
 }
 
 /// Why a shard is not read: a decision of the failure policy or the loss policy, written on the lease so that it
@@ -316,6 +331,8 @@ pub struct LeaseWrite {
     pub evict: bool,
     /// See [`Lease::stop`].
     pub stop: Change<StopReason>,
+    /// See [`Lease::tip`].
+    pub tip: Change<Tip>,
     /// Sets [`Lease::loss_accepted`]. Applied after `checkpoint`.
     pub accept_loss: bool,
     /// Removes every attribute that is this library's own. Applied last.
@@ -420,6 +437,13 @@ impl LeaseWrite {
     #[must_use]
     pub fn accepting_loss(mut self) -> Self {
         self.accept_loss = true;
+        self
+    }
+
+    /// Notes that the shard is read to its tip.
+    #[must_use]
+    pub fn with_tip(mut self, tip: Option<Tip>) -> Self {
+        self.tip = tip.map_or(Change::Keep, Change::Set);
         self
     }
 

@@ -148,16 +148,17 @@ impl SlotWatch {
         SlotStep::Write(SlotClaim { slot, holder: self.me.clone(), life: SLOT_LIFE, renewed_at })
     }
 
-    /// When to look next, after all that could be done at `now` was done.
-    pub(crate) fn next_look(&self, now: &Stamp) -> Mono {
+    /// When to look next, after all that could be done at `now` was done. `jitter` shortens a pause, so that the workers of an
+    /// application do not all write at once.
+    pub(crate) fn next_look(&self, now: &Stamp, jitter: impl Fn(Duration) -> Duration) -> Mono {
         match self.validity.filter(|validity| validity.holds(now, slot_timing())) {
             Some(validity) => {
                 let deadline = validity.deadline(slot_timing());
                 // More often towards the end, for another try.
                 let usual = if deadline.since(now.mono) > SLOT_LIFE / 2 { LOOK_EVERY } else { LOOK_SOON };
-                (now.mono + usual).min(deadline)
+                (now.mono + jitter(usual)).min(deadline)
             }
-            None => now.mono + LOOK_SOON,
+            None => now.mono + jitter(LOOK_SOON),
         }
     }
 }

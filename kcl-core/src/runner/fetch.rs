@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::FutureExt;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, mpsc};
@@ -69,6 +69,8 @@ pub(crate) struct Fetch {
     /// Pauses between failures in a row.
     failures: Option<Backoff>,
     own_calls: OwnCalls,
+    /// When the last page was asked for.
+    asked_at: SystemTime,
 }
 
 /// Refusals of a position as invalid after which it counts as lost.
@@ -76,6 +78,9 @@ const REFUSALS: u32 = 3;
 
 /// Empty pages in a row after which a shard counts as read to its tip.
 const EMPTY_AT_THE_TIP: u32 = 3;
+
+/// Empty pages in a row after which that is noted on the lease. More, because a loss that is not reported may follow from it.
+const EMPTY_FOR_SURE: u32 = 30;
 
 /// After so long without room for a page, somebody should know.
 const LONG_WAIT: Duration = Duration::from_secs(10);
@@ -116,6 +121,7 @@ impl Fetch {
             last_lag: Duration::ZERO,
             failures: None,
             own_calls: OwnCalls::default(),
+            asked_at: SystemTime::UNIX_EPOCH,
         }
     }
 
@@ -200,6 +206,7 @@ impl Fetch {
         self.wait_for_gate().await;
         let setting = &self.setting;
         self.own_calls.made(setting.rt.now());
+        self.asked_at = setting.rt.wall();
         let call = setting.source.get_records(iterator, MAX_RECORDS);
         let answered = setting.rt.timeout(setting.config.source_timeout, call).await;
         answered.unwrap_or_else(|| Err(timed_out("GetRecords")))
@@ -235,6 +242,9 @@ impl Fetch {
             channel.send(Fetched::Page(FetchedPage { records, since_start, _place: self.ahead.page(bytes) }));
         } else {
             drop((channel, slot));
+            if self.empty_pages >= EMPTY_FOR_SURE {
+                self.holding.reached_tip(self.asked_at, self.after());
+            }
         }
         if self.iterator.is_none() { self.end(None).await } else { Ok(()) }
     }
@@ -358,7 +368,11 @@ impl Fetch {
             Some(after) => first.is_some_and(|first| first <= after),
             None => first.is_some() && first == self.holding.lease.starting_sequence,
         };
-        if !whole && self.wanted() && self.lost(until, LossCause::Trimmed).await? == LossDecision::StopShard {
+        if !whole
+            && !self.was_read_to_the_tip()
+            && self.wanted()
+            && self.lost(until, LossCause::Trimmed).await? == LossDecision::StopShard
+        {
             return Err(Done);
         }
         if let Some(after) = after {
@@ -372,6 +386,12 @@ impl Fetch {
         let pages = self.pages.clone();
         let Ok(channel) = pages.reserve().await else { return Err(Done) };
         self.fetched(page, channel, None).await
+    }
+
+    /// Whether the shard is known to have held nothing after the position so lately that nothing that came later can be trimmed.
+    fn was_read_to_the_tip(&self) -> bool {
+        let done = self.after();
+        loss::was_read_to_the_tip(&self.holding.lease, done, self.holding.tip_of(done), self.setting.rt.wall())
     }
 
     /// Whether records that are gone from the position on were wanted: those of a shard that has been read were.

@@ -1,6 +1,7 @@
 //! What the keeper of a lease, its consumer and its checkpointers share.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::pulse::Pulse;
 use crate::contract::{CheckpointFailure, CheckpointPort, LeaseLost, Rt};
-use crate::model::{Checkpoint, Lease, NewLease, Owner, PendingCheckpoint, SequenceNumber, StopReason};
+use crate::model::{Checkpoint, Lease, NewLease, Owner, PendingCheckpoint, SequenceNumber, StopReason, Tip};
 use crate::policy::progress::Progress;
 use crate::policy::tenure::{LeaseTiming, Validity};
 use crate::surface::lock;
@@ -27,6 +28,8 @@ pub(crate) struct Holding {
     progress: Mutex<Progress>,
     /// What is prepared and not made, as the last write left it.
     pending: Mutex<Option<PendingCheckpoint>>,
+    /// When the shard was last read to its tip, and the last record read then.
+    tip: Mutex<Option<(SystemTime, Option<SequenceNumber>)>>,
     /// Something waits to be recorded.
     pub(crate) dirty: Notify,
     lost: CancellationToken,
@@ -84,6 +87,7 @@ impl Holding {
             pulse,
             progress: Mutex::new(Progress::new(lease.checkpoint)),
             pending: Mutex::new(lease.pending.clone()),
+            tip: Mutex::default(),
             dirty: Notify::new(),
             lost: CancellationToken::new(),
             why_lost: OnceLock::new(),
@@ -120,6 +124,23 @@ impl Holding {
 
     pub(crate) fn pending(&self) -> Option<PendingCheckpoint> {
         lock(&self.pending).clone()
+    }
+
+    /// At `at`, the shard held nothing after `read`.
+    pub(crate) fn reached_tip(&self, at: SystemTime, read: Option<SequenceNumber>) {
+        *lock(&self.tip) = Some((at, read));
+    }
+
+    /// When the shard held nothing after `read`, as far as this owner has seen.
+    pub(crate) fn tip_of(&self, read: Option<SequenceNumber>) -> Option<SystemTime> {
+        lock(&self.tip).filter(|(_, at_tip)| *at_tip <= read).map(|(at, _)| at)
+    }
+
+    /// What a write may say of the tip: where all that was read then is done.
+    pub(crate) fn tip(&self) -> Option<Tip> {
+        let progress = self.progress();
+        let at = self.tip_of(progress.acknowledged())?;
+        Some(Tip { at, checkpoint: progress.unrecorded().unwrap_or(progress.recorded()) })
     }
 
     pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {

@@ -147,6 +147,7 @@ impl Keeper {
 
     /// Adds what was acknowledged. What is prepared beyond that stays prepared.
     fn with_progress(&self, write: LeaseWrite) -> LeaseWrite {
+        let write = write.with_tip(self.holding.tip());
         let progress = self.holding.progress();
         let checkpoint = progress.unrecorded();
         let mut write = write.with_checkpoint(checkpoint);

@@ -190,8 +190,8 @@ impl SlotKeeper {
             let outcome = self.slots.round(&self.stream, &mut watch, &self.rt).await;
             self.grant(watch.validity());
             self.tell(watch.validity(), outcome);
-            let now = self.rt.stamp();
-            self.rt.sleep(self.rt.jitter(watch.next_look(&now).since(now.mono))).await;
+            let next = watch.next_look(&self.rt.stamp(), |pause| self.rt.jitter(pause));
+            self.rt.sleep_until(next).await;
         }
     }
 

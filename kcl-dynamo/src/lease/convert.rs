@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use kcl_core::{
     BootstrapMarker, Checkpoint, KeyForm, Lease, LeaseCounter, LeaseKey, Liveness, NewLease, PendingCheckpoint,
-    ShardId, StartPosition, StopReason, TableItem, TableMeta, WorkerId, WorkerItem, WorkerState,
+    ShardId, StartPosition, StopReason, TableItem, TableMeta, Tip, WorkerId, WorkerItem, WorkerState,
 };
 
 use super::schema::*;
@@ -70,6 +70,8 @@ pub(super) fn lease_of(item: &Item) -> Result<Lease, ItemError> {
     lease.loss_accepted = flag(item, LOSS_ACCEPTED)?;
     lease.owner_switches = number(item, OWNER_SWITCHES)?.unwrap_or(0);
     lease.checkpoint_owner = parsed(item, CHECKPOINT_OWNER, "an owner")?;
+    let (tip_at, tip) = (number(item, TIP_AT)?, parsed(item, TIP_CHECKPOINT, "a checkpoint")?);
+    lease.tip = tip_at.zip(tip).map(|(at, checkpoint)| Tip { at: from_millis(at), checkpoint });
     Ok(lease)
 }
 

@@ -114,6 +114,14 @@ fn actions(seen: &LeaseGuard, write: &LeaseWrite) -> BTreeMap<&'static str, Acti
     change(&mut actions, START_AT, &write.start_at, |at| n(to_millis(*at)));
     change(&mut actions, INTENDED_FOR, &write.intended_for, |owner| s(owner.as_str()));
     change(&mut actions, STOP_REASON, &write.stop, |reason| s(&reason.to_string()));
+    match write.tip {
+        Change::Keep => {}
+        Change::Clear => actions.extend([TIP_AT, TIP_CHECKPOINT].map(|name| (name, Action::Remove))),
+        Change::Set(tip) => {
+            actions.insert(TIP_AT, Action::Set(n(to_millis(tip.at))));
+            actions.insert(TIP_CHECKPOINT, Action::Set(s(&tip.checkpoint.to_string())));
+        }
+    }
     if write.evict {
         actions.insert(EVICTED, Action::Set(AttributeValue::Bool(true)));
     }

@@ -146,8 +146,8 @@ fn slots_that_look_abandoned_are_worth_waiting_for() {
 #[test]
 fn the_next_look_is_never_after_the_right_to_read_ends() {
     let mut watch = watch(2, [(0, slots(None, None))]);
-    assert_eq!(watch.next_look(&at(0)), at(0).mono + LOOK_SOON);
+    assert_eq!(watch.next_look(&at(0), |pause| pause), at(0).mono + LOOK_SOON);
     watch.wrote(at(0), at(0).mono, slots(slot("me", 0), None));
-    assert_eq!(watch.next_look(&at(0)), at(0).mono + LOOK_EVERY);
-    assert_eq!(watch.next_look(&at(168)), at(171).mono);
+    assert_eq!(watch.next_look(&at(0), |pause| pause), at(0).mono + LOOK_EVERY);
+    assert_eq!(watch.next_look(&at(168), |pause| pause), at(171).mono);
 }
