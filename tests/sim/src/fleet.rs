@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use kcl_core::reference::{MemoryLeaseTable, ReferenceStream, StreamOptions};
-use kcl_core::wrap::{LatencyLeaseTable, ObservedLeaseTable};
+use kcl_core::wrap::{CountingLeaseTable, LatencyLeaseTable, ObservedLeaseTable};
 use kcl_core::{
     Checkpoint, EventKind, Lease, LeaseTable, Liveness, LossDecision, RecordProcessorFactory, Report, Rt, RunError,
     ShardId, ShardInfo, StartPosition, StreamArn, StreamSource, StreamViewType, TableName, TaskClass, Worker,
@@ -104,9 +104,23 @@ impl Setup {
         leases.set_scan_lag(self.scan_lag);
         let source = (self.source)(Arc::new(service.clone()));
         let losses = Losses::new(sim, &service, &stream, &history, self.losses);
-        let observed = observed(sim, &leases, &history);
+        let counted = CountingLeaseTable::new(Arc::new(leases.clone()));
+        let observed = observed(sim, &leases, &counted, &history);
         let (sim, setup) = (sim.clone(), self);
-        Fleet { sim, source, service, stream, table, leases, observed, history, losses, setup, written: Arc::default() }
+        Fleet {
+            sim,
+            source,
+            service,
+            stream,
+            table,
+            leases,
+            counted,
+            observed,
+            history,
+            losses,
+            setup,
+            written: Arc::default(),
+        }
     }
 }
 
@@ -123,6 +137,8 @@ pub struct Fleet {
     pub table: TableName,
     /// The leases, as they are.
     pub leases: MemoryLeaseTable,
+    /// The requests that reached them.
+    pub counted: CountingLeaseTable,
     /// What the processors saw and what was recorded.
     pub history: History,
     /// What was reported as lost.
@@ -135,9 +151,14 @@ pub struct Fleet {
 }
 
 /// The table, with a line in the history whenever a call has changed the checkpoint of a lease.
-fn observed(sim: &Handle, leases: &MemoryLeaseTable, history: &History) -> Arc<dyn LeaseTable> {
+fn observed(
+    sim: &Handle,
+    leases: &MemoryLeaseTable,
+    counted: &CountingLeaseTable,
+    history: &History,
+) -> Arc<dyn LeaseTable> {
     let told: Mutex<BTreeMap<String, Checkpoint>> = Mutex::default();
-    let inner = Arc::new(leases.clone());
+    let inner = Arc::new(counted.clone());
     let (sim, leases, history) = (sim.clone(), leases.clone(), history.clone());
     Arc::new(ObservedLeaseTable::new(inner, move |call| {
         if !call.operation.is_write() {

@@ -1,14 +1,17 @@
 //! What the virtual-time executor promises, and what the worker does on it.
 
 mod adoption;
+mod cost;
 mod day;
 mod determinism;
 mod executor;
+mod failover;
 mod failures;
 mod faults;
 mod memory;
 mod nodes;
 mod ownership;
+mod perworker;
 mod processors;
 mod starts;
 mod stream_faults;
