@@ -7,7 +7,7 @@ use super::balance::{LeaseHold, LeaseView, Limits, View, WorkerView};
 use super::observe::{Observations, Seen};
 use super::tenure::LeaseTiming;
 use crate::contract::{Liveness, Mono, WorkerItem, WorkerState};
-use crate::model::{KeyForm, Lease, LeaseKey, Owner, StreamArn, WorkerId};
+use crate::model::{KeyForm, Lease, LeaseCounter, LeaseKey, Owner, StreamArn, WorkerId};
 
 /// What a worker knows of itself.
 #[derive(Debug)]
@@ -23,7 +23,8 @@ pub(crate) struct Own<'a> {
 }
 
 /// The workers that are seen to live, the own one first of all. One that lets a lease expire is not among them: its own item may stand
-/// still for a shorter time, and what it held would wait for it.
+/// still for a shorter time, and what it held would wait for it. Nor is one that has not shown a sign of life since it registered: a
+/// registration may be applied long after its worker gave it up.
 pub(crate) fn live_workers(seen: &Observations, own: &Own<'_>, timing: LeaseTiming, now: Mono) -> Vec<WorkerView> {
     let negligent: BTreeSet<Owner> = match own.liveness {
         Liveness::PerLease => {
@@ -37,6 +38,7 @@ pub(crate) fn live_workers(seen: &Observations, own: &Own<'_>, timing: LeaseTimi
         .workers()
         .values()
         .filter(|worker| worker.item.id != *own.id && worker.item.state == WorkerState::Live)
+        .filter(|worker| worker.item.counter != LeaseCounter(0))
         .filter(|worker| !is_silent(worker, timing, now) && !negligent.contains(&worker.item.id.owner()))
         .map(|worker| WorkerView { id: worker.item.id.clone(), weight: worker.item.weight });
     let mut workers: Vec<WorkerView> = others.collect();

@@ -15,7 +15,7 @@ use super::fetch::describe;
 use super::keeper::timed_out;
 use super::pulse::Pulse;
 use crate::contract::{LeaseError, LeaseErrorKind, LeaseTable, Liveness, Mono, Rt, Stamp, WorkerItem, WorkerState};
-use crate::model::WorkerId;
+use crate::model::{LeaseCounter, WorkerId};
 use crate::policy::backoff::Backoff;
 use crate::policy::tenure::LeaseTiming;
 use crate::surface::event::{EventKind, Events};
@@ -120,9 +120,13 @@ impl Member {
     async fn beat_on(&mut self) {
         let rt = self.setting.rt.clone();
         loop {
-            let due = self.sent + self.setting.timing.renew_every();
-            rt.sleep_until(due).await;
-            self.report_lateness(due);
+            // The first one at once: the others count on a worker that has shown that it knows of its registration. One that was
+            // applied late has nobody behind it.
+            if self.item.counter != LeaseCounter(0) {
+                let due = self.sent + self.setting.timing.renew_every();
+                rt.sleep_until(due).await;
+                self.report_lateness(due);
+            }
             let mut backoff = Backoff::new(Duration::from_millis(20), self.setting.timing.renew_every());
             loop {
                 match self.beat().await {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use kcl_core::reference::{MemoryLeaseTable, ReferenceStream, StreamOptions};
-use kcl_core::wrap::{LatencyLeaseTable, ObservedLeaseTable};
+use kcl_core::wrap::{CountingLeaseTable, LatencyLeaseTable, ObservedLeaseTable};
 use kcl_core::{
     Checkpoint, EventKind, Lease, LeaseTable, Liveness, LossDecision, RecordProcessorFactory, Report, Rt, RunError,
     ShardId, ShardInfo, StartPosition, StreamArn, StreamSource, StreamViewType, TableName, TaskClass, Worker,
@@ -108,9 +108,10 @@ impl Setup {
         leases.set_scan_lag(self.scan_lag);
         let source = (self.source)(Arc::new(service.clone()));
         let losses = Losses::new(sim, &service, &stream, &history, self.losses);
-        let observed = observed(sim, &leases, watch.table(leases.clone()), &history);
+        let counted = CountingLeaseTable::new(watch.table(leases.clone()));
+        let observed = observed(sim, &leases, Arc::new(counted.clone()), &history);
         let (sim, setup, written) = (sim.clone(), self, Arc::default());
-        Fleet { sim, source, service, stream, table, leases, observed, history, watch, losses, setup, written }
+        Fleet { sim, source, service, stream, table, leases, counted, observed, history, watch, losses, setup, written }
     }
 }
 
@@ -127,6 +128,8 @@ pub struct Fleet {
     pub table: TableName,
     /// The leases, as they are.
     pub leases: MemoryLeaseTable,
+    /// The requests that reached them.
+    pub counted: CountingLeaseTable,
     /// What the processors saw and what was recorded.
     pub history: History,
     /// What judges it all.

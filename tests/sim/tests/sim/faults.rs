@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kcl_core::reference::Visibility;
 use kcl_core::wrap::{FaultySource, SourceFault};
-use kcl_core::{SourceErrorKind, SourceOp};
+use kcl_core::{Liveness, SourceErrorKind, SourceOp};
 use rand::Rng as _;
 use sim::fleet::{Fleet, Member, Setup, Weather};
 use sim::world::{Conduct, Resharding, Workload};
@@ -166,11 +166,13 @@ fn a_bad_way_to_the_lease_table_loses_nothing_while_shards_change() {
 }
 
 /// Shards that show late, scans that are stale and torn, calls to the stream that fail.
-fn stormy(sim: &Handle) -> Setup {
+fn stormy(sim: &Handle, mode: Liveness) -> Setup {
     let seed = sim.seed();
     let late = |n: u64| Duration::from_millis(seed.wrapping_mul(n) % 4000);
     let scan_page = if seed.is_multiple_of(2) { 1000 } else { 3 };
-    let mut setup = Setup { scan_page, scan_lag: (seed % 4) as usize * 4, ..slow(3) };
+    // The lag is in writes, and in PerWorker those are few: about one in a second.
+    let scan_lag = (seed % 4) as usize * if mode == Liveness::PerLease { 4 } else { 1 };
+    let mut setup = Setup { scan_page, scan_lag, ..slow(3) };
     setup.options.visibility =
         Visibility { child_after: late(977), closing_after: late(1511), readable_after: late(2963) };
     setup.options.describe_page = 3;
@@ -191,7 +193,7 @@ fn stormy(sim: &Handle) -> Setup {
 fn workers_that_fail_in_every_way_at_once_lose_nothing() {
     for (mode, seed) in in_both_modes(20) {
         sim::run(seed, |sim| async move {
-            let fleet = stormy(&sim).under(mode).build(&sim);
+            let fleet = stormy(&sim, mode).under(mode).build(&sim);
             let names = ["a", "b", "c", "d"];
             let mut workers: Vec<Member> = names.iter().map(|name| fleet.join(name)).collect();
             keep_writing(&sim, &fleet, 600 * SECOND);
@@ -232,8 +234,14 @@ fn workers_that_fail_in_every_way_at_once_lose_nothing() {
             fleet.drained(120 * SECOND).await;
             sim.sleep(90 * SECOND).await;
             fleet.drained(SECOND).await;
-            let owned: usize = workers.iter().map(|worker| worker.owned().len()).sum();
-            assert_eq!(owned, fleet.service.open_shards(&fleet.stream).len(), "{mode:?} seed {seed}");
+            // Scans that lag behind may give a shard to a worker that does not see it in time.
+            let owned = || workers.iter().map(|worker| worker.owned().len()).sum::<usize>();
+            let all = fleet.service.open_shards(&fleet.stream).len();
+            let by = sim.now() + 30 * SECOND;
+            while owned() != all {
+                assert!(sim.now() < by, "{mode:?} seed {seed}: {} of {all}", owned());
+                sim.sleep(SECOND / 10).await;
+            }
         });
     }
 }

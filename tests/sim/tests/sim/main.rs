@@ -2,14 +2,17 @@
 
 mod admin;
 mod adoption;
+mod cost;
 mod day;
 mod determinism;
 mod executor;
+mod failover;
 mod failures;
 mod faults;
 mod memory;
 mod nodes;
 mod ownership;
+mod perworker;
 mod processors;
 mod readers;
 mod replaced;

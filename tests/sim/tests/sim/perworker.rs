@@ -1,0 +1,1 @@
+//! PerWorker liveness, clause by clause.
