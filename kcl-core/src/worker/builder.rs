@@ -315,9 +315,11 @@ impl CheckedWorker {
 
 /// A stream that is switched off is worth reading only if the application has begun on it before.
 fn refuse_disabled(resolved: &[(ResolvedStream, Subscription)], begun: &Begun) -> Result<(), ResolveError> {
-    for (stream, _) in resolved {
+    for (stream, subscription) in resolved {
         let over = matches!(stream.status, StreamStatus::Disabled | StreamStatus::Disabling);
-        if over && !begun.contains(&stream.arn) {
+        // Of a table, an older stream may be what is left to drain.
+        let first = if subscription.follows() { begun.first_to_read(&stream.arn) } else { stream.arn.clone() };
+        if over && !begun.contains(&first) {
             stream.clone().require_enabled()?;
         }
     }

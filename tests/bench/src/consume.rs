@@ -7,7 +7,9 @@ use anyhow::Context;
 use async_trait::async_trait;
 use aws_sdk_dynamodbstreams::Client;
 use aws_sdk_dynamodbstreams::types::ShardIteratorType;
-use kcl_dynamo::{EventName, ProcessError, RecordBatch, RecordProcessor, ShardContext, ShardInfo, Worker};
+use kcl_dynamo::{
+    EventName, ProcessError, ReaderPolicy, RecordBatch, RecordProcessor, ShardContext, ShardInfo, Worker,
+};
 use serde::Deserialize;
 use tokio::sync::Notify;
 
@@ -88,7 +90,8 @@ pub(crate) async fn worker(
         .stream(stream)
         .processor(move |_: &ShardInfo| Count { look, records, seen: counting.clone() })
         // The default of 5 calls a second spares the service. It lengthens a run here and changes no work but the waiting.
-        .configure(|config| config.with_calls_per_second(10_000))
+        // And each run is another application: the third would find no reader slot.
+        .configure(|config| config.with_calls_per_second(10_000).with_readers(ReaderPolicy::Off))
         .build()
         .await?;
     worker.run_until(seen.all.notified()).await?;

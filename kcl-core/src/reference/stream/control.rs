@@ -40,7 +40,8 @@ impl ReferenceStream {
         })
     }
 
-    /// Trims the records of `shard` up to and with `through`.
+    /// Trims the records of `shard` up to and with `through`. The service trims nothing younger than a day, so an application that has
+    /// noted on a lease within the day that the shard was read to its tip reports no loss.
     ///
     /// # Errors
     /// There is no such stream or shard.

@@ -4,4 +4,5 @@ mod codec_vs_sdk;
 mod lease_table;
 mod lease_table_dynamodb_local;
 mod lease_table_dynoxide;
+mod reader_registry;
 mod source_dynamodb_local;
