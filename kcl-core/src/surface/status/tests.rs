@@ -100,7 +100,8 @@ fn the_names_of_a_snapshot_stay() {
                 "at_ms": 1700000001000,
                 "ago_ms": 2000
               }
-            }"#]].assert_eq(&json);
+            }"#]]
+        .assert_eq(&json);
         board.end(&id("a"));
         assert!(board.snapshot().shards.is_empty());
         let health = serde_json::to_string(&board.snapshot().health()).expect("JSON");
