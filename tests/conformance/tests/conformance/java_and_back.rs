@@ -203,7 +203,8 @@ pub(crate) async fn goes_there_and_back(endpoint: &str) {
         let removed = admin.remove_ours(4 * SECOND).await.expect("removed");
         assert!(removed.meta && removed.markers == 1 && removed.workers == 0, "{removed:?}");
         let back = items(&client, &name).await;
-        let key = |shard: &ShardId| LeaseKey::of(form, &world.stream, shard).to_string();
+        let stream = world.stream.clone();
+        let key = |shard: &ShardId| LeaseKey::of(form, &stream, shard).to_string();
         assert_eq!(back.len(), java.len() + 1, "the lease of C: {:?}", back.keys());
         for other in java.keys().filter(|key| !key.contains("shardId")) {
             assert_eq!(back[other], java[other], "an item that is no lease");
