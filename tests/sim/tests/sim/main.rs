@@ -7,6 +7,7 @@ mod determinism;
 mod executor;
 mod failures;
 mod faults;
+mod health;
 mod memory;
 mod nodes;
 mod ownership;
