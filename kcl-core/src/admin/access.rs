@@ -120,8 +120,12 @@ impl Access {
     }
 
     /// A request that may be repeated.
-    pub(super) async fn request<'a, T, F>(&'a self, call: impl Fn(&'a dyn LeaseTable) -> F) -> Result<T, AdminError>
+    pub(super) async fn request<'a, T, F>(
+        &'a self,
+        call: impl Fn(&'a dyn LeaseTable) -> F + Send + Sync,
+    ) -> Result<T, AdminError>
     where
+        T: Send,
         F: Future<Output = Result<T, LeaseError>> + Send,
     {
         Ok(self.inner.tried(TRIES, || call(self.inner.table.as_ref())).await?)

@@ -9,6 +9,7 @@ mod executor;
 mod failover;
 mod failures;
 mod faults;
+mod health;
 mod memory;
 mod nodes;
 mod ownership;
