@@ -9,6 +9,10 @@ pub mod wrap;
 
 mod contract;
 mod model;
+#[cfg(feature = "planted")]
+pub mod planted;
+#[cfg(not(feature = "planted"))]
+mod planted;
 mod policy;
 mod record;
 mod runner;
