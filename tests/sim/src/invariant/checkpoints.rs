@@ -1,6 +1,7 @@
 //! S3: a checkpoint never moves back, and never passes what was acknowledged.
 //!
-//! A shard that was finished does not begin again, and a lease that its owner gives away holds all that was acknowledged.
+//! A shard that was finished does not begin again, and a lease that its owner gives away, after asking the processor to shut down,
+//! holds all that was acknowledged.
 //! What was acknowledged is known from the processors alone. A shard ends after its processor has agreed to that, or once the loss of
 //! its rest was reported. While a start position filters, records may be passed over unseen. Source: P2, P8.
 
@@ -20,6 +21,8 @@ pub(super) struct Checkpoints {
     settled: BTreeSet<ShardId>,
     /// The instance that was opened last on a shard, and what it acknowledged.
     own: BTreeMap<ShardId, (Session, Option<SequenceNumber>)>,
+    /// Instances that were asked to shut down, and not told of a loss since.
+    parting: BTreeSet<Session>,
     /// Finished by the lease table.
     finished: BTreeSet<ShardId>,
 }
@@ -35,7 +38,8 @@ impl Checkpoints {
         }
         let acknowledged = self.acknowledged.get(shard).copied().max(from.sequence());
         let own = if before.owner == after.owner { None } else { self.own.remove(shard) };
-        let own = own.and_then(|(_, acknowledged)| acknowledged).filter(|_| after.owner.is_none());
+        let own = own.filter(|(session, _)| after.owner.is_none() && self.parting.contains(session));
+        let own = own.and_then(|(_, acknowledged)| acknowledged);
         match to {
             _ if to.sequence() < own && to != Checkpoint::ShardEnd => {
                 Err(format!("{shard} was given away at {to:?}, and {own:?} was acknowledged"))
@@ -61,6 +65,12 @@ impl Invariant for Checkpoints {
                 return Err(format!("{} was finished, and begins again", after.shard));
             }
             Seen::Begun { settled } => self.settled.extend(settled.iter().cloned()),
+            Seen::Parting(session) => {
+                self.parting.insert(*session);
+            }
+            Seen::Lost { session, .. } => {
+                self.parting.remove(session);
+            }
             Seen::Opened(opened) => {
                 self.own.insert(opened.shard.clone(), (opened.session, None));
             }
@@ -132,6 +142,7 @@ mod tests {
             bench.fine(&Seen::Opened(&opened(1, "s", 1)));
             bench.fine(&bench.line(1, "s", Event::Acknowledged(number(7))).seen());
             bench.fine(&bench.line(1, "s", Event::Ended).seen());
+            bench.fine(&Seen::Parting(Session(1)));
             bench.fine(&Seen::Lease { before: Some(&held), after: Some(&at(lease("s", 2, None), given_away)) });
         }
         bench.fine(&Seen::Lease { before: Some(&held), after: Some(&lease("s", 2, None)) });
