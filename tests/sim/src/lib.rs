@@ -41,6 +41,8 @@ mod panics;
 mod process;
 mod ready;
 mod rng;
+pub mod runner;
+pub mod scenario;
 mod state;
 mod trace;
 pub mod world;
@@ -53,7 +55,7 @@ pub use failure::{Cause, Failure, TaskInfo};
 pub use handle::Handle;
 pub use history::{Entry, Event, Fault, History, Session, ShardTruth, Truth, Verdict, Violation, judge};
 pub use node::{Main, Node};
-pub use ready::Sched;
+pub use ready::{PCT_SPAN, Sched};
 
 /// The seeds of a test: `0..count`, or so many times as many as the variable `SIM_SEEDS` says, to search for longer.
 #[must_use]
