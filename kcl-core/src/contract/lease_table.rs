@@ -286,6 +286,14 @@ impl LeaseError {
         &self.kind
     }
 
+    /// The lease that refused the write, where the table told.
+    pub(crate) fn into_current(self) -> Option<Box<Lease>> {
+        match self.kind {
+            LeaseErrorKind::Conflict { current } => current,
+            _ => None,
+        }
+    }
+
     /// Whether the same call may succeed later without anybody's doing.
     #[must_use]
     pub fn is_retryable(&self) -> bool {

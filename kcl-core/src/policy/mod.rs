@@ -8,6 +8,7 @@ pub(crate) mod lineage;
 pub(crate) mod listing;
 pub(crate) mod loss;
 pub(crate) mod observe;
+pub(crate) mod pacing;
 pub(crate) mod polling;
 pub(crate) mod progress;
 pub(crate) mod retry;

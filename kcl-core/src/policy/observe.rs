@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::contract::{Mono, WorkerItem};
-use crate::model::{Lease, LeaseKey, WorkerId};
+use crate::contract::{Mono, WorkerItem, WorkerState};
+use crate::model::{Lease, LeaseKey, Owner, WorkerId};
 
 /// A value, and since when its counter has stood still on this worker's clock.
 #[derive(Debug, Clone)]
@@ -14,12 +14,36 @@ pub(crate) struct Seen<T> {
     pub(crate) since: Mono,
     /// When the reply was received that first showed this owner.
     pub(crate) owner_since: Mono,
+    /// When the last reply was received that showed this counter.
+    pub(crate) checked: Mono,
+    /// Which reply first showed this owner.
+    owner_reply: Reply,
+}
+
+/// Replies taken in so far. A request sent at one of these numbers was sent after that many replies had been received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Reply(u64);
+
+/// An incarnation that is gone for good, as far as leases go that named it before it was asked for.
+#[derive(Debug, Clone, Copy)]
+struct Gone {
+    /// The request that showed it was sent after so many replies.
+    asked: Reply,
+    /// When its answer was received.
+    since: Mono,
 }
 
 impl<T> Seen<T> {
     /// Whether the counter has stood still for `duration`.
     pub(crate) fn stood_still(&self, duration: Duration, now: Mono) -> bool {
         now.since(self.since) >= duration
+    }
+
+    /// Whether the counter was seen to stand still for `duration`: to the last look, or until now where that was not longer than
+    /// `fresh` ago. What was looked at long ago has only not been looked at.
+    pub(crate) fn seen_to_stand_still(&self, duration: Duration, fresh: Duration, now: Mono) -> bool {
+        let looked_at = if now.since(self.checked) <= fresh { now } else { self.checked };
+        looked_at.since(self.since) >= duration
     }
 }
 
@@ -28,6 +52,8 @@ impl<T> Seen<T> {
 pub(crate) struct Observations {
     leases: BTreeMap<LeaseKey, Seen<Lease>>,
     workers: BTreeMap<WorkerId, Seen<WorkerItem>>,
+    replies: Reply,
+    gone: BTreeMap<Owner, Gone>,
 }
 
 impl Observations {
@@ -35,35 +61,85 @@ impl Observations {
     ///
     /// A scan may be stale, so an item that it shows older than it was seen before keeps what was seen before: counters only rise.
     pub(crate) fn scanned(&mut self, leases: Vec<Lease>, workers: Vec<WorkerItem>, now: Mono) {
+        self.replies.0 += 1;
         let keys: BTreeSet<LeaseKey> = leases.iter().map(|lease| lease.key.clone()).collect();
         self.leases.retain(|key, _| keys.contains(key));
+        let owners: BTreeSet<Owner> = leases.iter().filter_map(|lease| lease.owner.clone()).collect();
+        self.gone.retain(|owner, _| owners.contains(owner));
         for lease in leases {
-            self.lease(lease, now);
+            self.note_lease(lease, now);
         }
         let ids: BTreeSet<WorkerId> = workers.iter().map(|worker| worker.id.clone()).collect();
         self.workers.retain(|id, _| ids.contains(id));
         for worker in workers {
-            match self.workers.get_mut(&worker.id) {
-                Some(seen) if worker.counter == seen.item.counter => seen.item = worker,
-                Some(seen) if worker.counter.0.wrapping_sub(seen.item.counter.0) < 0 => {}
-                _ => {
-                    self.workers.insert(worker.id.clone(), Seen { item: worker, since: now, owner_since: now });
-                }
-            }
+            self.note_worker(worker, now);
         }
     }
 
     /// Takes in one lease, seen at `now` in a reply to a read or a write.
     pub(crate) fn lease(&mut self, lease: Lease, now: Mono) {
+        self.replies.0 += 1;
+        self.note_lease(lease, now);
+    }
+
+    fn note_lease(&mut self, lease: Lease, now: Mono) {
         match self.leases.get_mut(&lease.key) {
-            Some(seen) if lease.counter == seen.item.counter => seen.item = lease,
+            Some(seen) if lease.counter == seen.item.counter => {
+                seen.item = lease;
+                seen.checked = now;
+            }
             Some(seen) if lease.counter.0.wrapping_sub(seen.item.counter.0) < 0 => {}
             seen => {
                 let same_owner = seen.filter(|seen| seen.item.owner == lease.owner);
-                let owner_since = same_owner.map_or(now, |seen| seen.owner_since);
-                self.leases.insert(lease.key.clone(), Seen { item: lease, since: now, owner_since });
+                let (owner_since, owner_reply) =
+                    same_owner.map_or((now, self.replies), |seen| (seen.owner_since, seen.owner_reply));
+                let key = lease.key.clone();
+                self.leases.insert(key, Seen { item: lease, since: now, owner_since, checked: now, owner_reply });
             }
         }
+    }
+
+    fn note_worker(&mut self, worker: WorkerItem, now: Mono) {
+        match self.workers.get_mut(&worker.id) {
+            Some(seen) if worker.counter == seen.item.counter => {
+                seen.item = worker;
+                seen.checked = now;
+            }
+            Some(seen) if worker.counter.0.wrapping_sub(seen.item.counter.0) < 0 => {}
+            _ => {
+                let (id, owner_reply) = (worker.id.clone(), self.replies);
+                self.workers.insert(id, Seen { item: worker, since: now, owner_since: now, checked: now, owner_reply });
+            }
+        }
+    }
+
+    /// A request that is sent now: what was received before it was.
+    pub(crate) fn asking(&self) -> Reply {
+        self.replies
+    }
+
+    /// Takes in the answer of a strongly consistent read of a worker's item, or what a write of it left. The request was sent at
+    /// `asked`, its answer received at `now`.
+    pub(crate) fn worker(&mut self, id: &WorkerId, item: Option<WorkerItem>, asked: Reply, now: Mono) {
+        self.replies.0 += 1;
+        let gone = item.as_ref().is_none_or(|item| item.state == WorkerState::Fenced);
+        if gone {
+            let known = self.gone.entry(id.owner()).or_insert(Gone { asked, since: now });
+            known.asked = known.asked.max(asked);
+        }
+        match item {
+            Some(item) => self.note_worker(item, now),
+            None => {
+                self.workers.remove(id);
+            }
+        }
+    }
+
+    /// Since when the owner of the lease is known to be gone for good: its item was found fenced or missing by a request that was
+    /// sent after the lease was seen to name it. An earlier answer proves nothing: the owner may not have registered yet.
+    pub(crate) fn owner_gone_since(&self, lease: &Seen<Lease>) -> Option<Mono> {
+        let gone = self.gone.get(lease.item.owner.as_ref()?)?;
+        (gone.asked >= lease.owner_reply).then_some(gone.since)
     }
 
     /// The lease item was deleted.

@@ -7,6 +7,8 @@
 //! ```
 //! Every request runs beside the loop as a [`Job`], so that a slow table delays nobody. The loop holds no policy.
 
+mod watch;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,15 +22,18 @@ use super::consumer::{ConsumerEnd, GiveUp};
 use super::holding::{Holding, Parting};
 use super::member::Member;
 use super::session::{Session, StreamRun};
-use super::take::Scan;
-use crate::contract::{LeaseError, Mono, Rt, ShardInfo, StartReason, TaskHandle};
-use crate::model::{Lease, LeaseKey, StreamArn};
+use super::take::{Scan, Taking};
+use crate::contract::{LeaseError, Liveness, Mono, Rt, ShardInfo, StartReason, TaskHandle};
+use crate::model::{Lease, LeaseKey, StreamArn, WorkerId};
 use crate::policy::balance::{Balance, Move};
 use crate::policy::observe::Observations;
-use crate::policy::round::{self, Own, Streams};
-use crate::policy::tenure::Tenure;
+use crate::policy::pacing;
+use crate::policy::round::{self, Streams};
+use crate::policy::tenure::{Tenure, Validity};
 use crate::surface::event::EventKind;
 use crate::surface::metrics;
+
+pub(super) use watch::WorkerAnswer;
 
 /// A request that runs beside the loop, and what it brings.
 pub(super) type Job = BoxFuture<'static, Done>;
@@ -39,8 +44,9 @@ pub(super) enum Done {
     Took {
         key: LeaseKey,
         reason: StartReason,
-        tenure: Option<Tenure>,
+        taking: Taking,
     },
+    Worker(WorkerAnswer),
     Wrote {
         key: LeaseKey,
         lease: Option<Lease>,
@@ -79,6 +85,8 @@ pub(crate) struct Drained {
     pub(crate) released: usize,
     /// Calls did not return in time.
     pub(crate) abandoned: usize,
+    /// A call that blocks its thread runs on.
+    pub(crate) running: bool,
 }
 
 /// Consumers that may have ended before the loop looks.
@@ -98,6 +106,15 @@ pub(crate) struct Fleet {
     /// Foreign items that were reported already.
     foreign: BTreeSet<String>,
     observing: bool,
+    /// What is under way may have begun too early: look again.
+    look_again: bool,
+    /// From one look to the next.
+    pace: Duration,
+    next_watch: Mono,
+    /// Workers that a request is under way for.
+    asking: BTreeSet<WorkerId>,
+    /// Silent workers whose leases were looked up before their time is over.
+    alarmed: BTreeSet<WorkerId>,
     /// The worker stops: nothing is begun any more.
     draining: bool,
     next_observation: Mono,
@@ -110,6 +127,7 @@ pub(crate) struct Fleet {
 impl Fleet {
     pub(crate) fn new(session: Arc<Session>) -> Self {
         let next_observation = session.rt().now();
+        let pace = session.config.observe_every;
         let (ending, ended) = mpsc::channel(ENDINGS);
         Self {
             session,
@@ -123,6 +141,11 @@ impl Fleet {
             ended,
             foreign: BTreeSet::new(),
             observing: false,
+            look_again: false,
+            pace,
+            next_watch: next_observation,
+            asking: BTreeSet::new(),
+            alarmed: BTreeSet::new(),
             draining: false,
             next_observation,
             next_expiry: None,
@@ -145,21 +168,12 @@ impl Fleet {
                 Some((key, end)) = self.ended.recv() => self.consumer_ended(&key, end),
                 Some(done) = self.jobs.next(), if !self.jobs.is_empty() => self.done(done),
                 () = session.rt().sleep_until(self.next_observation), if !self.observing => self.observe(),
+                () = session.rt().sleep_until(self.next_watch) => self.watch(),
                 // The take names the counter that stood still, so it needs no other look.
                 () = expired(session.rt(), self.next_expiry), if self.next_expiry.is_some() => self.lease_expired(),
             }
         };
         if fenced { WorkEnd::Fenced } else { WorkEnd::Shutdown }
-    }
-
-    /// A lease has stood still long enough between two looks at the table. A worker whose looks fail sees everything stand still, and
-    /// leaves it to those that see.
-    fn lease_expired(&mut self) {
-        let now = self.session.rt().now();
-        self.next_expiry = None;
-        if now.since(self.last_look) < self.session.access.timing.renew_every() {
-            self.act(now);
-        }
     }
 
     fn observe(&mut self) {
@@ -171,13 +185,19 @@ impl Fleet {
     fn done(&mut self, done: Done) {
         match done {
             Done::Scanned(scan) => self.scanned(scan),
-            Done::Took { key, reason, tenure } => {
+            Done::Took { key, reason, taking } => {
                 self.pending.remove(&key);
-                if let Some(tenure) = tenure {
-                    self.seen.lease(tenure.lease().clone(), self.session.rt().now());
-                    self.start(tenure, reason);
+                let now = self.session.rt().now();
+                match taking {
+                    Taking::Taken(lease, sent) => {
+                        self.seen.lease(lease.clone(), now);
+                        self.start(self.session.tenure(lease, Validity::from_write(sent)), reason);
+                    }
+                    Taking::NotTaken(Some(lease)) => self.seen.lease(*lease, now),
+                    Taking::NotTaken(None) => {}
                 }
             }
+            Done::Worker(answer) => self.worker_answered(answer),
             Done::Wrote { key, lease } => {
                 self.pending.remove(&key);
                 if let Some(lease) = lease {
@@ -188,12 +208,12 @@ impl Fleet {
                 if let Some(run) = self.streams.get_mut(&stream) {
                     run.next_discovery = Some(next);
                 }
-                self.next_observation = self.session.rt().now();
+                self.look_now();
             }
             Done::Begun(_, Some(run)) => {
                 self.streams.insert(run.setting.stream.clone(), run);
                 // Its leases exist: look at once.
-                self.next_observation = self.session.rt().now();
+                self.look_now();
             }
             Done::Begun(stream, None) => {
                 let (session, now) = (self.session.clone(), self.session.rt().now());
@@ -206,6 +226,7 @@ impl Fleet {
     fn scanned(&mut self, scan: Result<Scan, LeaseError>) {
         let now = self.session.rt().now();
         self.observing = false;
+        let again = std::mem::take(&mut self.look_again);
         self.next_observation = now + self.session.rt().jitter(self.session.config.observe_every);
         let scan = match scan {
             Ok(scan) => scan,
@@ -224,14 +245,15 @@ impl Fleet {
         self.last_look = now;
         self.seen.scanned(scan.leases, scan.workers, now);
         self.act(now);
+        self.next_observation = if again { now } else { now + self.session.rt().jitter(self.pace) };
     }
 
     /// Carries out this worker's lines of the plan.
     fn act(&mut self, now: Mono) {
         let session = self.session.clone();
         let timing = session.access.timing;
-        let held: BTreeSet<LeaseKey> = self.held.keys().cloned().collect();
-        let own = Own { id: &session.id, weight: session.config.weight, held: &held, pending: &self.pending };
+        let held = self.held_keys();
+        let own = self.own(&held);
         let arns: Vec<StreamArn> = self.streams.keys().cloned().collect();
         let streams = Streams { arns: &arns, form: session.form };
         let view = round::view(&self.seen, &own, &streams, session.limits(), timing, now);
@@ -241,22 +263,17 @@ impl Fleet {
         }
         let unclaimed: Vec<Lease> = round::unclaimed(&self.seen, &own, &streams).into_iter().cloned().collect();
         let moves = self.balance.plan(&view);
-        let departed: Vec<_> = round::departed(&self.seen, &own, timing, now)
-            .into_iter()
-            .map(|(worker, what)| (worker.clone(), what))
-            .collect();
         let workers = view.workers.len();
+        self.pace = pacing::scan_every(session.liveness, session.config.observe_every, &view.workers, &session.id);
         for lease in unclaimed {
             self.take(lease, StartReason::TakenOver, &streams);
         }
         for planned in moves {
             self.carry_out(planned, &streams);
         }
-        for (worker, what) in departed {
-            self.jobs.push(Box::pin(session.clone().see_off(worker, what)));
-        }
+        self.look_after(now);
         self.discover(now, workers);
-        self.next_expiry = round::next_expiry(&self.seen, timing, now);
+        self.set_next_expiry(now);
     }
 
     fn carry_out(&mut self, planned: Move, streams: &Streams<'_>) {
@@ -277,6 +294,9 @@ impl Fleet {
             }
             Move::Evict(key) => {
                 let Some(lease) = self.seen.leases().get(&key).map(|seen| seen.item.clone()) else { return };
+                if let (Liveness::PerWorker, Some(owner)) = (self.session.liveness, &lease.owner) {
+                    return self.evict_worker(owner);
+                }
                 if lease.evicted || !self.pending.insert(key.clone()) {
                     return;
                 }
@@ -297,8 +317,10 @@ impl Fleet {
         let parents = round::unseen_parents(&self.seen, &lease, streams);
         self.jobs.push(Box::pin(async move {
             let key = lease.key.clone();
-            let tenure = session.access.take(&session.id, lease, &parents).await;
-            Done::Took { key, reason, tenure }
+            // Never closed.
+            let _permit = session.takes.acquire().await;
+            let taking = session.access.take(&session.id, lease, &parents).await;
+            Done::Took { key, reason, taking }
         }));
     }
 
@@ -360,10 +382,13 @@ impl Fleet {
             ConsumerEnd::Finished { children } => {
                 let now = self.session.rt().now();
                 self.seen.forget_lease(key);
+                if children.is_empty() {
+                    // They may exist, created by a try whose answer was lost.
+                    self.look_now();
+                }
                 for (child, validity) in children {
                     self.seen.lease(child.clone(), now);
-                    let tenure = Tenure::begun(self.session.id.owner(), self.session.access.timing, child, validity);
-                    self.start(tenure, StartReason::ParentFinished);
+                    self.start(self.session.tenure(child, validity), StartReason::ParentFinished);
                 }
             }
             ConsumerEnd::Stopped | ConsumerEnd::Released => self.seen.forget_lease(key),
@@ -399,7 +424,7 @@ impl Fleet {
         let abandoned = self.held.len();
         let running = self.abandon().await;
         Self::give_back_the_rest(&session, &running).await;
-        Drained { released, abandoned }
+        Drained { released, abandoned, running: !running.is_empty() }
     }
 
     /// Ends the calls that did not return, and gives their leases away with what was acknowledged. Returns the leases whose call runs

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::pulse::Pulse;
 use crate::contract::{CheckpointFailure, CheckpointPort, LeaseLost, Rt};
 use crate::model::{Checkpoint, Lease, NewLease, Owner, PendingCheckpoint, SequenceNumber, StopReason};
 use crate::policy::progress::Progress;
@@ -21,6 +22,8 @@ pub(crate) struct Holding {
     timing: LeaseTiming,
     rt: Rt,
     validity: Mutex<Validity>,
+    /// Where the worker's heartbeats keep all its leases, they alone count.
+    pulse: Option<Arc<Pulse>>,
     progress: Mutex<Progress>,
     /// What is prepared and not made, as the last write left it.
     pending: Mutex<Option<PendingCheckpoint>>,
@@ -70,6 +73,7 @@ impl Holding {
         lease: Lease,
         timing: LeaseTiming,
         validity: Validity,
+        pulse: Option<Arc<Pulse>>,
         rt: Rt,
     ) -> (Arc<Self>, mpsc::Receiver<Order>) {
         let (orders, received) = mpsc::channel(ORDERS);
@@ -77,6 +81,7 @@ impl Holding {
             timing,
             rt,
             validity: Mutex::new(validity),
+            pulse,
             progress: Mutex::new(Progress::new(lease.checkpoint)),
             pending: Mutex::new(lease.pending.clone()),
             dirty: Notify::new(),
@@ -90,7 +95,19 @@ impl Holding {
 
     /// Whether this worker may act for the shard now. Asked before every delivery.
     pub(crate) fn is_valid(&self) -> bool {
-        !self.lost.is_cancelled() && lock(&self.validity).holds(&self.rt.stamp(), self.timing)
+        !self.lost.is_cancelled() && self.validity().holds(&self.rt.stamp(), self.timing)
+    }
+
+    fn validity(&self) -> Validity {
+        match &self.pulse {
+            Some(pulse) => pulse.validity(),
+            None => *lock(&self.validity),
+        }
+    }
+
+    /// The pulse that this lease hangs on, where it is the worker's.
+    pub(crate) fn pulse(&self) -> Option<&Pulse> {
+        self.pulse.as_deref()
     }
 
     pub(crate) fn set_validity(&self, validity: Validity) {

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::fetch::describe;
 use super::holding::{Holding, Order, Parted, Parting};
+use super::pulse::Pulse;
 use crate::contract::{CheckpointFailure, LeaseError, LeaseErrorKind, LeaseLost, LeaseTable, Mono, Rt, Stamp};
 use crate::model::{Change, Checkpoint, Lease, LeaseWrite, NewLease, SequenceNumber};
 use crate::policy::backoff::Backoff;
@@ -72,11 +73,13 @@ impl Keeper {
     }
 
     async fn keep(&mut self) -> Result<(), LeaseLost> {
+        let holding = self.holding.clone();
         loop {
             let due = self.next_write();
             let rt = self.setting.rt.clone();
             tokio::select! {
                 biased;
+                () = over(holding.pulse()) => return Err(LeaseLost::Expired),
                 order = self.orders.recv() => match order {
                     None => return Ok(()),
                     Some(Order::Part { parting, done }) => {
@@ -94,7 +97,7 @@ impl Keeper {
                     }
                 },
                 // Before what a busy processor can keep ready.
-                () = rt.sleep_until(due) => {
+                due = reached(&rt, due) => {
                     self.report_lateness(due);
                     self.renew().await?;
                 }
@@ -105,13 +108,18 @@ impl Keeper {
         }
     }
 
-    /// When the lease is written next: a third of its duration after the last write, or when an acknowledgement has waited enough.
-    fn next_write(&self) -> Mono {
-        let renewal = self.tenure.validity().sent() + self.setting.timing.renew_every();
-        match self.dirty_since {
-            Some(since) => renewal.min(since + self.setting.checkpoint_every),
-            None => renewal,
+    /// When the lease is written next: when its renewal is due, or when an acknowledgement has waited enough.
+    fn next_write(&self) -> Option<Mono> {
+        let checkpoint = self.dirty_since.map(|since| since + self.setting.checkpoint_every);
+        self.tenure.renewal_due().into_iter().chain(checkpoint).min()
+    }
+
+    /// Whether the lease may still be written for.
+    fn holds(&mut self) -> bool {
+        if let Some(pulse) = self.holding.pulse() {
+            self.tenure.sustained(pulse.validity());
         }
+        self.tenure.holds(&self.setting.rt.stamp())
     }
 
     fn report_lateness(&self, due: Mono) {
@@ -205,7 +213,7 @@ impl Keeper {
     async fn settle(&mut self, request: Request) -> Result<Vec<(Lease, Validity)>, Unsettled> {
         let mut backoff = Backoff::new(Duration::from_millis(20), self.setting.timing.renew_every());
         loop {
-            if !self.tenure.holds(&self.setting.rt.stamp()) {
+            if !self.holds() {
                 return Err(Unsettled::Lost(LeaseLost::Expired));
             }
             let sent = self.setting.rt.stamp();
@@ -257,6 +265,9 @@ impl Keeper {
         }
         self.dirty_since = self.holding.progress().unrecorded().map(|_| sent.mono);
         self.holding.set_pending(lease.pending.clone());
+        if let Some(pulse) = self.holding.pulse() {
+            self.tenure.sustained(pulse.validity());
+        }
         self.tenure.acknowledged(sent, &self.setting.rt.stamp(), lease)?;
         self.holding.set_validity(self.tenure.validity());
         Ok(())
@@ -285,6 +296,21 @@ impl Keeper {
         let until = (rt.now() + rt.jitter(time)).min(self.tenure.validity().deadline(self.setting.timing));
         rt.sleep_until(until).await;
     }
+}
+
+/// Until the pulse that the lease hangs on is over.
+async fn over(pulse: Option<&Pulse>) {
+    match pulse {
+        Some(pulse) => pulse.over().cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Until `due`, if there is such an instant.
+async fn reached(rt: &Rt, due: Option<Mono>) -> Mono {
+    let Some(due) = due else { return std::future::pending().await };
+    rt.sleep_until(due).await;
+    due
 }
 
 #[expect(clippy::large_enum_variant, reason = "one at a time lives, and nearly all are writes")]

@@ -4,29 +4,30 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use futures::FutureExt;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tracing::Instrument;
 
 use super::bootstrap::Bootstrap;
 use super::consumer::{Consumer, ConsumerEnd, Factory, GiveUp, StreamSetting};
 use super::directory::Directory;
 use super::fetch::describe;
-use super::fleet::{BEGIN_AGAIN, Done};
+use super::fleet::{BEGIN_AGAIN, Done, WorkerAnswer};
 use super::holding::Holding;
 use super::keeper::{Keeper, KeeperSetting};
 use super::memory::ByteBudget;
-use super::take::TableAccess;
+use super::pulse::Pulse;
+use super::take::{TRIES, TableAccess};
 use crate::contract::{
-    BootstrapMarker, LeaseErrorKind, LeaseLost, Mono, Rt, ShardInfo, ShardIterator, StreamSource, TaskClass,
+    BootstrapMarker, LeaseErrorKind, LeaseLost, Liveness, Mono, Rt, ShardInfo, ShardIterator, StreamSource, TaskClass,
     TaskHandle, WorkerItem, WorkerState,
 };
 use crate::model::{KeyForm, Lease, LeaseKey, NewLease, ShardId, StartPosition, StreamArn, WorkerId};
 use crate::policy::balance::Limits;
 use crate::policy::lineage::{self, Absences, MissingLease};
 use crate::policy::listing::Listing;
-use crate::policy::observe::Observations;
-use crate::policy::round::{Farewell, Streams};
-use crate::policy::tenure::Tenure;
+use crate::policy::observe::{Observations, Reply};
+use crate::policy::round::Streams;
+use crate::policy::tenure::{Tenure, Validity};
 use crate::surface::config::WorkerConfig;
 use crate::surface::event::{EventKind, Events};
 use crate::surface::lock;
@@ -42,6 +43,11 @@ pub(crate) struct Session {
     pub(crate) factory: Factory,
     pub(crate) config: Arc<WorkerConfig>,
     pub(crate) form: KeyForm,
+    pub(crate) liveness: Liveness,
+    /// In PerWorker, what all leases hang on.
+    pub(crate) pulse: Option<Arc<Pulse>>,
+    /// Takes under way at once are bounded: a worker that inherits thousands of leases must not drown its own heartbeats.
+    pub(crate) takes: Semaphore,
     pub(crate) events: Events,
     pub(crate) board: Board,
     pub(crate) budget: ByteBudget,
@@ -59,7 +65,23 @@ pub(crate) struct StreamRun {
     pub(crate) next_discovery: Option<Mono>,
 }
 
+/// Takes under way at once.
+const TAKES: usize = 64;
+
 impl Session {
+    pub(crate) fn takes() -> Semaphore {
+        Semaphore::new(TAKES)
+    }
+
+    /// The tenure that begins with an acknowledged write sent at `sent`, which left `lease`.
+    pub(super) fn tenure(&self, lease: Lease, sent: Validity) -> Tenure {
+        let (me, timing) = (self.id.owner(), self.access.timing);
+        match &self.pulse {
+            Some(pulse) => Tenure::under_worker(me, timing, lease, pulse.validity()),
+            None => Tenure::begun(me, timing, lease, sent),
+        }
+    }
+
     pub(crate) fn rt(&self) -> &Rt {
         &self.access.rt
     }
@@ -200,24 +222,43 @@ impl Session {
         }
     }
 
-    /// Sees off a worker that is gone.
-    pub(super) async fn see_off(self: Arc<Self>, worker: WorkerItem, what: Farewell) -> Done {
-        let table = &self.access.table;
-        let done = match what {
-            Farewell::Fence => self.access.bounded(table.write_worker(&worker, WorkerState::Fenced)).await.map(|_| ()),
-            Farewell::Delete => self.access.bounded(table.delete_worker(&worker)).await,
-        };
-        if let Err(error) = done {
+    /// Removes the item of a worker that is gone.
+    pub(super) async fn remove(self: Arc<Self>, worker: WorkerItem) -> Done {
+        if let Err(error) = self.access.bounded(self.access.table.delete_worker(&worker)).await {
             tracing::debug!(%error, worker = %worker.id, "the item of a worker that is gone was left");
         }
         Done::Tidied
+    }
+
+    /// Reads a worker's item.
+    pub(super) async fn ask_for(self: Arc<Self>, id: WorkerId, asked: Reply) -> Done {
+        let item = self.access.tried(TRIES, || self.access.table.worker(&id)).await;
+        if let Err(error) = &item {
+            tracing::debug!(%error, worker = %id, "the item of a worker could not be read");
+        }
+        Done::Worker(WorkerAnswer { id, asked, item: item.ok(), fenced_by_me: false })
+    }
+
+    /// Evicts or fences a worker that is still as it was seen.
+    pub(super) async fn mark(self: Arc<Self>, worker: WorkerItem, state: WorkerState, asked: Reply) -> Done {
+        match self.access.bounded(self.access.table.write_worker(&worker, state)).await {
+            Ok(item) => {
+                let (id, fenced_by_me) = (worker.id, state == WorkerState::Fenced);
+                Done::Worker(WorkerAnswer { id, asked, item: Some(Some(item)), fenced_by_me })
+            }
+            Err(error) => {
+                tracing::debug!(%error, worker = %worker.id, ?state, "not marked");
+                self.ask_for(worker.id, asked).await
+            }
+        }
     }
 
     pub(super) fn spawn_keeper(&self, tenure: Tenure, setting: &StreamSetting) -> (Arc<Holding>, TaskHandle<()>) {
         let lease = tenure.lease().clone();
         let name = format!("keeper {}", lease.shard);
         let span = tracing::info_span!("lease", shard = %lease.shard, worker = %self.id);
-        let (holding, orders) = Holding::new(lease, self.access.timing, tenure.validity(), self.rt().clone());
+        let (timing, pulse, rt) = (self.access.timing, self.pulse.clone(), self.rt().clone());
+        let (holding, orders) = Holding::new(lease, timing, tenure.validity(), pulse, rt);
         let keeper = KeeperSetting {
             table: self.access.table.clone(),
             rt: self.rt().clone(),

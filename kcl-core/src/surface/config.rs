@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::contract::{FailurePolicy, LossDecision, LossPolicy, MAX_RECORDS};
+use crate::contract::{FailurePolicy, Liveness, LossDecision, LossPolicy, MAX_RECORDS};
 use crate::model::KeyForm;
 use crate::policy::polling::PollingConfig;
 
@@ -62,6 +62,9 @@ pub struct WorkerConfig {
     pub losses: Arc<dyn LossPolicy>,
     /// The form of lease keys. Default: that of the leases in the table, qualified in an empty one.
     pub key_form: Option<KeyForm>,
+    /// How the death of a worker is seen. The table is marked with it at its first use, and a worker that is configured otherwise is
+    /// refused. Default: as the table is marked; per lease, as the Java library does, in one that is not.
+    pub liveness: Option<Liveness>,
 }
 
 /// Who acknowledges.
@@ -101,6 +104,7 @@ impl Default for WorkerConfig {
             failures: FailurePolicy::default(),
             losses: Arc::new(LossDecision::StopShard),
             key_form: None,
+            liveness: None,
         }
     }
 }
@@ -144,6 +148,7 @@ setters! {
     with_failures failures: FailurePolicy;
     with_losses losses: Arc<dyn LossPolicy>;
     with_key_form key_form: Option<KeyForm>;
+    with_liveness liveness: Option<Liveness>;
 }
 
 impl WorkerConfig {

@@ -58,6 +58,16 @@ pub enum EventKind {
         /// By how much.
         late: Duration,
     },
+    /// The worker's sign of life was sent later than planned: the machine or the runtime is short of time.
+    LateHeartbeat {
+        /// By how much.
+        late: Duration,
+    },
+    /// The worker's sign of life is tried again.
+    HeartbeatRetried {
+        /// The error, as text.
+        error: String,
+    },
     /// A write of a lease is tried again.
     LeaseWriteRetried {
         /// The shard.
@@ -163,6 +173,8 @@ impl fmt::Display for EventKind {
             Self::LeaseReleased { shard } => write!(f, "released {shard}"),
             Self::LeaseLost { shard, why } => write!(f, "lost {shard}: {why}"),
             Self::LateRenewal { shard, late } => write!(f, "the lease of {shard} was written {late:?} late"),
+            Self::LateHeartbeat { late } => write!(f, "the sign of life was sent {late:?} late"),
+            Self::HeartbeatRetried { error } => write!(f, "the sign of life is sent again: {error}"),
             Self::LeaseWriteRetried { shard, error } => write!(f, "the lease of {shard} is written again: {error}"),
             Self::LeaseTableUnavailable { error } => write!(f, "the lease table cannot be read: {error}"),
             Self::ShardFinished { shard, children } => write!(f, "finished {shard}, children {children:?}"),

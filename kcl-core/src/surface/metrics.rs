@@ -83,6 +83,8 @@ pub(crate) fn event_name(kind: &EventKind) -> &'static str {
         EventKind::LeaseReleased { .. } => "lease_released",
         EventKind::LeaseLost { .. } => "lease_lost",
         EventKind::LateRenewal { .. } => "late_renewal",
+        EventKind::LateHeartbeat { .. } => "late_heartbeat",
+        EventKind::HeartbeatRetried { .. } => "heartbeat_retried",
         EventKind::LeaseWriteRetried { .. } => "lease_write_retried",
         EventKind::LeaseTableUnavailable { .. } => "lease_table_unavailable",
         EventKind::ShardFinished { .. } => "shard_finished",

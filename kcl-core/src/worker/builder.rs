@@ -17,7 +17,7 @@ use crate::contract::{
 use crate::model::{ArnError, StartPosition, StreamArn, StreamStatus};
 use crate::policy::tenure::LeaseTiming;
 use crate::record::Record;
-use crate::runner::{Factory, ResolveError, ResolvedStream, StreamSpec, TableAccess, fix, resolve, survey};
+use crate::runner::{Configured, Factory, ResolveError, ResolvedStream, StreamSpec, TableAccess, fix, resolve, survey};
 use crate::surface::config::{ConfigError, WorkerConfig};
 use crate::surface::event::Events;
 use crate::surface::status::Board;
@@ -227,7 +227,7 @@ impl CheckedWorker {
         let timing = LeaseTiming::new(builder.config.lease_duration);
         let access = TableAccess { table: builder.leases.clone(), rt: rt.clone(), timing };
         let arns: Vec<StreamArn> = resolved.iter().map(|stream| stream.arn.clone()).collect();
-        let configured = builder.config.key_form;
+        let configured = Configured { key_form: builder.config.key_form, liveness: builder.config.liveness };
         let (looking, looked_for) = (access.clone(), arns.clone());
         // Where leases are kept: connections that are made there are driven there, whatever user code does to its own threads.
         let survey = async move { survey(&looking, &looked_for, configured).await };
@@ -236,7 +236,7 @@ impl CheckedWorker {
         refuse_disabled(&resolved, &surveyed.begun)?;
         let fixed_for = arns.clone();
         let fix = async move { fix(&access, &fixed_for, &surveyed).await };
-        let form = rt.spawn("opening the lease table", TaskClass::Lease, fix).await.map_err(io::Error::other)??;
+        let meta = rt.spawn("opening the lease table", TaskClass::Lease, fix).await.map_err(io::Error::other)??;
         for older in resolved.iter().flat_map(|stream| &stream.older) {
             tracing::warn!(stream = %older, "the table had an older stream, which is not read: name it with .stream(…) beside the table to drain it");
         }
@@ -251,7 +251,7 @@ impl CheckedWorker {
             start: builder.start,
             factory,
             config: Arc::new(builder.config),
-            form,
+            meta,
             events,
             board,
         };

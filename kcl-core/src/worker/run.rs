@@ -8,10 +8,14 @@ use tracing::Instrument;
 
 use super::builder::WorkerBuilder;
 use super::handle::WorkerHandle;
-use crate::contract::{LeaseError, LeaseTable, Rt, StreamSource, TaskClass, TaskEnd};
-use crate::model::{IdError, KeyForm, StartPosition, StreamArn, WorkerId};
+use crate::contract::{
+    LeaseError, LeaseErrorKind, LeaseTable, Liveness, Rt, StreamSource, TableMeta, TaskClass, TaskEnd,
+};
+use crate::model::{IdError, StartPosition, StreamArn, WorkerId};
 use crate::policy::tenure::LeaseTiming;
-use crate::runner::{ByteBudget, Factory, Fleet, Member, Session, TableAccess, WorkEnd, describe};
+use crate::runner::{
+    ByteBudget, Drained, Factory, Fleet, Member, MemberSetting, Session, TableAccess, WorkEnd, describe, recheck,
+};
 use crate::surface::config::WorkerConfig;
 use crate::surface::event::{EventKind, Events};
 use crate::surface::status::Board;
@@ -34,7 +38,7 @@ pub(super) struct Parts {
     pub(super) start: StartPosition,
     pub(super) factory: Factory,
     pub(super) config: Arc<WorkerConfig>,
-    pub(super) form: KeyForm,
+    pub(super) meta: TableMeta,
     pub(super) events: Events,
     pub(super) board: Board,
 }
@@ -122,18 +126,18 @@ impl Parts {
             let drawn = self.rt.next_u64();
             let name = self.config.name.clone().unwrap_or_else(|| format!("worker-{:08x}", drawn >> 32));
             let id = WorkerId::new(&name, drawn)?;
-            let Some(mut member) = self.join(&id, &shutdown).await? else {
-                return Ok(Report { released: 0, abandoned: 0 });
+            let mut member = match self.join(&id, &shutdown).await? {
+                Joining::Joined(member) => member,
+                Joining::Refused => continue,
+                Joining::Stopped => return Ok(Report { released: 0, abandoned: 0 }),
             };
             self.board.joined(id.clone());
             self.events.tell(EventKind::Joined { worker: id.clone() });
-            let session = Arc::new(self.session(id.clone(), &budget));
+            let session = Arc::new(self.session(id.clone(), &budget, &member));
             let mut fleet = Fleet::new(session);
             let span = tracing::info_span!("fleet", worker = %id);
             let end = fleet.work(&mut member, &shutdown).instrument(span.clone()).await;
-            // First, so that the others do not leave to this worker what it gives away.
-            member.leave().await;
-            let drained = fleet.drain().instrument(span).await;
+            let drained = self.part(&mut member, fleet).instrument(span).await;
             match end {
                 WorkEnd::Shutdown => {
                     return Ok(Report { released: drained.released, abandoned: drained.abandoned });
@@ -143,43 +147,98 @@ impl Parts {
         }
     }
 
-    fn session(&self, id: WorkerId, budget: &ByteBudget) -> Session {
+    /// Gives the leases away and the membership up.
+    async fn part(&self, member: &mut Member, fleet: Fleet) -> Drained {
+        match self.meta.liveness {
+            Liveness::PerLease => {
+                // First, so that the others do not leave to this worker what it gives away.
+                member.leave().await;
+                fleet.drain().await
+            }
+            Liveness::PerWorker => {
+                // Last, because a worker without an item holds nothing.
+                let drained = member.stay_during(fleet.drain()).await;
+                if drained.running && member.may_still_act() {
+                    tracing::warn!("a call that runs on keeps the worker's leases until its validity ends");
+                } else {
+                    member.leave().await;
+                }
+                drained
+            }
+        }
+    }
+
+    fn session(&self, id: WorkerId, budget: &ByteBudget, member: &Member) -> Session {
         Session {
             id,
-            access: TableAccess { table: self.table.clone(), rt: self.rt.clone(), timing: self.timing() },
+            access: self.access(),
             source: self.source.clone(),
             streams: self.streams.clone(),
             start: self.start,
             factory: self.factory.clone(),
             config: self.config.clone(),
-            form: self.form,
+            form: self.meta.key_form,
+            liveness: self.meta.liveness,
+            pulse: (self.meta.liveness == Liveness::PerWorker).then(|| member.pulse().clone()),
+            takes: Session::takes(),
             events: self.events.clone(),
             board: self.board.clone(),
             budget: budget.clone(),
         }
     }
 
+    fn access(&self) -> TableAccess {
+        TableAccess { table: self.table.clone(), rt: self.rt.clone(), timing: self.timing() }
+    }
+
     fn timing(&self) -> LeaseTiming {
         LeaseTiming::new(self.config.lease_duration)
     }
 
-    /// Registers until it succeeds; `None` when asked to stop first.
-    async fn join(&self, id: &WorkerId, shutdown: &CancellationToken) -> Result<Option<Member>, RunError> {
+    /// Registers until it succeeds.
+    async fn join(&self, id: &WorkerId, shutdown: &CancellationToken) -> Result<Joining, RunError> {
+        let setting = MemberSetting {
+            table: self.table.clone(),
+            rt: self.rt.clone(),
+            timing: self.timing(),
+            liveness: self.meta.liveness,
+            events: self.events.clone(),
+        };
         loop {
-            let (table, rt) = (self.table.clone(), self.rt.clone());
+            let access = self.access();
+            let registering = async {
+                let mut member = Member::register(setting.clone(), id, self.config.weight).await?;
+                match recheck(&access, &self.meta).await {
+                    Err(error) if !error.is_retryable() => {
+                        member.leave().await;
+                        Err(error)
+                    }
+                    checked => checked.map(|()| member),
+                }
+            };
             let registered = tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return Ok(None),
-                registered = Member::register(table, rt, self.timing(), id, self.config.weight) => registered,
+                () = shutdown.cancelled() => return Ok(Joining::Stopped),
+                registered = registering => registered,
             };
             match registered {
-                Ok(member) => return Ok(Some(member)),
+                Ok(member) => return Ok(Joining::Joined(member)),
                 Err(error) if error.is_retryable() => {
                     self.events.tell(EventKind::LeaseTableUnavailable { error: describe(&error) });
                     self.rt.sleep(self.rt.jitter(self.config.observe_every)).await;
                 }
+                Err(error) if matches!(error.kind(), LeaseErrorKind::Conflict { .. }) => return Ok(Joining::Refused),
                 Err(error) => return Err(error.into()),
             }
         }
     }
+}
+
+/// How joining a fleet ended.
+enum Joining {
+    Joined(Member),
+    /// The incarnation was given up before it had begun: another is drawn.
+    Refused,
+    /// As asked.
+    Stopped,
 }

@@ -13,16 +13,18 @@ use futures::FutureExt as _;
 use kcl_core::reference::{MemoryLeaseTable, ReferenceStream, StreamOptions};
 use kcl_core::wrap::{LatencyLeaseTable, ObservedLeaseTable};
 use kcl_core::{
-    Checkpoint, EventKind, Lease, LeaseTable, LossDecision, RecordProcessorFactory, Report, Rt, RunError, ShardId,
-    ShardInfo, StartPosition, StreamArn, StreamSource, StreamViewType, TableName, TaskClass, Worker, WorkerBuilder,
-    WorkerConfig, WorkerHandle,
+    Checkpoint, EventKind, Lease, LeaseTable, Liveness, LossDecision, RecordProcessorFactory, Report, Rt, RunError,
+    ShardId, ShardInfo, StartPosition, StreamArn, StreamSource, StreamViewType, TableName, TaskClass, Worker,
+    WorkerBuilder, WorkerConfig, WorkerHandle,
 };
 use serde_dynamo::{AttributeValue, Item};
 
 pub use losses::Losses;
 pub use network::{Network, Weather};
 
-use crate::history::{Event, History, Session, Truth, Verdict};
+use crate::history::{Event, History, Session};
+use crate::invariant::records::{Truth, Verdict};
+use crate::invariant::{Ending, Seen, Watch};
 use crate::world::{self, Conduct, RecordingProcessor, Script};
 use crate::{Handle, Main, Node};
 
@@ -84,6 +86,12 @@ impl Setup {
         self
     }
 
+    /// Sets how a death is seen.
+    #[must_use]
+    pub fn under(self, mode: Liveness) -> Self {
+        self.configure(|config| config.with_liveness(Some(mode)))
+    }
+
     /// Makes the table `orders`, its stream, and an empty lease table.
     ///
     /// # Panics
@@ -94,13 +102,15 @@ impl Setup {
         let table: TableName = "orders".parse().expect("a legal name");
         let view = StreamViewType::NewAndOldImages;
         let stream = service.create_table(&table, &["id"], view, self.shards).expect("a stream");
-        let (leases, history) = (MemoryLeaseTable::new().with_page_size(self.scan_page), History::default());
+        let leases = MemoryLeaseTable::new().with_page_size(self.scan_page);
+        let watch = Watch::attach(sim, &service, &stream, &self.config, self.start);
+        let history = History::watched(&watch);
         leases.set_scan_lag(self.scan_lag);
         let source = (self.source)(Arc::new(service.clone()));
         let losses = Losses::new(sim, &service, &stream, &history, self.losses);
-        let observed = observed(sim, &leases, &history);
-        let (sim, setup) = (sim.clone(), self);
-        Fleet { sim, source, service, stream, table, leases, observed, history, losses, setup, written: Arc::default() }
+        let observed = observed(sim, &leases, watch.table(leases.clone()), &history);
+        let (sim, setup, written) = (sim.clone(), self, Arc::default());
+        Fleet { sim, source, service, stream, table, leases, observed, history, watch, losses, setup, written }
     }
 }
 
@@ -119,6 +129,8 @@ pub struct Fleet {
     pub leases: MemoryLeaseTable,
     /// What the processors saw and what was recorded.
     pub history: History,
+    /// What judges it all.
+    pub watch: Watch,
     /// What was reported as lost.
     pub losses: Losses,
     /// What the fleet is like: changes count for workers that join later.
@@ -129,9 +141,13 @@ pub struct Fleet {
 }
 
 /// The table, with a line in the history whenever a call has changed the checkpoint of a lease.
-fn observed(sim: &Handle, leases: &MemoryLeaseTable, history: &History) -> Arc<dyn LeaseTable> {
+fn observed(
+    sim: &Handle,
+    leases: &MemoryLeaseTable,
+    inner: Arc<dyn LeaseTable>,
+    history: &History,
+) -> Arc<dyn LeaseTable> {
     let told: Mutex<BTreeMap<String, Checkpoint>> = Mutex::default();
-    let inner = Arc::new(leases.clone());
     let (sim, leases, history) = (sim.clone(), leases.clone(), history.clone());
     Arc::new(ObservedLeaseTable::new(inner, move |call| {
         if !call.operation.is_write() {
@@ -215,7 +231,8 @@ impl Fleet {
         F: RecordProcessorFactory,
     {
         let Place { node, name, table, source } = place;
-        let (handle, told) = (Arc::new(Mutex::new(None)), Events::default());
+        let (handle, told) = (Arc::new(Mutex::new(None)), Events::of(&self.watch));
+        let source = self.watch.source(source);
         let setup = &self.setup;
         let config = setup.config.clone().with_name(name).with_checkpoints(setup.conduct.checkpoints);
         let builder = Worker::builder("sim", source, table)
@@ -281,6 +298,22 @@ impl Fleet {
         }
     }
 
+    /// What there is by now, with these workers alive, for [`Watch::check_end`]. Tasks of workers that have ended are the caller's to
+    /// add.
+    #[must_use]
+    pub fn ending<'a>(&self, living: impl IntoIterator<Item = &'a Member>) -> Ending {
+        let truth = self.truth();
+        Ending {
+            at: self.sim.now(),
+            leases: self.leases.leases(),
+            shards: self.service.shards(&self.stream).into_iter().map(Into::into).collect(),
+            verdict: self.history.judge(&truth),
+            truth,
+            owned: living.into_iter().map(|member| (format!("{:?}", member.node), member.owned().len())).collect(),
+            leaked: Vec::new(),
+        }
+    }
+
     /// The lease of a shard.
     #[must_use]
     pub fn lease(&self, shard: &ShardId) -> Option<Lease> {
@@ -289,13 +322,19 @@ impl Fleet {
 }
 
 /// What a worker told, with the true time.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Events {
     told: Arc<Mutex<Vec<(Duration, EventKind)>>>,
+    watch: Watch,
 }
 
 impl Events {
+    fn of(watch: &Watch) -> Self {
+        Self { told: Arc::default(), watch: watch.clone() }
+    }
+
     fn push(&self, at: Duration, kind: EventKind) {
+        self.watch.see(&Seen::Told(&kind));
         self.told.lock().unwrap_or_else(PoisonError::into_inner).push((at, kind));
     }
 

@@ -97,6 +97,7 @@ fn search(options: &Options, seconds: f64, base: u64) -> Result<bool, String> {
     };
     println!("seeds from {base} on");
     let summary = search.run()?;
+    println!("{}", summary.sometimes);
     println!("{} polls, {} records delivered", summary.polls, summary.delivered);
     println!("{summary}");
     Ok(summary.violations == 0)

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::invariant::Sometimes;
 use crate::scenario::{Broken, Plan, Reduction, Run, Scenario, run, shrink};
 
 /// Every seed that ever found something.
@@ -121,6 +122,8 @@ pub struct Summary {
     pub polls: u64,
     /// Different records that were delivered.
     pub delivered: u64,
+    /// What happened how often.
+    pub sometimes: Sometimes,
 }
 
 impl fmt::Display for Summary {
@@ -167,7 +170,7 @@ impl Search {
     fn one(&self, case: &Case, summary: &Mutex<Summary>) -> bool {
         let plan = case.plan();
         let begun = Stopwatch::start();
-        let Run { lasted, polls, verdict, broken, .. } = run(&plan);
+        let Run { lasted, polls, verdict, sometimes, broken, .. } = run(&plan);
         let took = begun.elapsed();
         {
             let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
@@ -176,6 +179,7 @@ impl Search {
             summary.seeds += 1;
             summary.polls += polls;
             summary.delivered += verdict.delivered;
+            summary.sometimes.add(&sometimes);
             summary.violations += u64::from(broken.is_some());
         }
         let Some(broken) = broken else { return false };

@@ -8,7 +8,7 @@ mod workload;
 use kcl_core::StreamArn;
 use kcl_core::reference::ReferenceStream;
 
-use crate::history::{ShardTruth, Truth};
+use crate::invariant::records::{ShardTruth, Truth};
 
 pub use recorder::{Call, Conduct, RecordingProcessor, Script};
 pub use resharding::Resharding;

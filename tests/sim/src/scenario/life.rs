@@ -16,10 +16,10 @@ use super::fault::When;
 use super::plan::{Plan, Start};
 use super::player::PANIC;
 use crate::fleet::{Fleet, Setup};
-use crate::history::{Truth, Verdict};
+use crate::invariant::{Expect, Sometimes, Watch};
 use crate::rng::below;
 use crate::world::Conduct;
-use crate::{Config, Failure, Handle, Sim, epoch};
+use crate::{Config, Failure, Handle, Sim, Truth, Verdict, epoch};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -34,8 +34,17 @@ pub struct Run {
     pub trace: u64,
     /// What was delivered, as far as it got.
     pub verdict: Verdict,
+    /// What happened how often.
+    pub sometimes: Sometimes,
     /// What was wrong.
     pub broken: Option<Broken>,
+}
+
+/// What a run tells from inside.
+#[derive(Debug, Default)]
+struct Told {
+    verdict: Verdict,
+    watch: Option<Watch>,
 }
 
 /// What was wrong.
@@ -63,7 +72,7 @@ pub fn run(plan: &Plan) -> Run {
     let mut sim = Sim::with(Config { sched: plan.sched, limit, ..Config::new(plan.seed) });
     sim.allow_panics(PANIC);
     let (handle, plan) = (sim.handle(), Arc::new(plan.clone()));
-    let told: Arc<Mutex<Verdict>> = Arc::default();
+    let told: Arc<Mutex<Told>> = Arc::default();
     let ended = sim.block_on(life(handle, plan, told.clone()));
     let (lasted, polls, trace) = (sim.now(), sim.polls(), sim.trace_hash());
     let broken = match (ended, sim.close()) {
@@ -71,12 +80,14 @@ pub fn run(plan: &Plan) -> Run {
         (Ok(Err(what)), _) => Some(Broken::Ended(what)),
         (Ok(Ok(())), Ok(())) => None,
     };
-    let verdict = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Run { lasted, polls, trace, verdict, broken }
+    let told = std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner));
+    let sometimes = told.watch.map(|watch| watch.sometimes()).unwrap_or_default();
+    Run { lasted, polls, trace, verdict: told.verdict, sometimes, broken }
 }
 
-async fn life(sim: Handle, plan: Arc<Plan>, told: Arc<Mutex<Verdict>>) -> Result<(), String> {
+async fn life(sim: Handle, plan: Arc<Plan>, told: Arc<Mutex<Told>>) -> Result<(), String> {
     let fleet = setup(&plan).build(&sim);
+    told.lock().unwrap_or_else(PoisonError::into_inner).watch = Some(fleet.watch.clone());
     fleet.write(plan.writes.before, plan.writes.keys);
     let crew = Crew::new(&sim, &fleet, &plan);
     let beginning = Beginning::default();
@@ -98,7 +109,7 @@ async fn life(sim: Handle, plan: Arc<Plan>, told: Arc<Mutex<Verdict>>) -> Result
             let verdict = judge(&fleet);
             let complete = verdict.is_complete();
             let text = verdict.to_string();
-            *told.lock().unwrap_or_else(PoisonError::into_inner) = verdict;
+            told.lock().unwrap_or_else(PoisonError::into_inner).verdict = verdict;
             (!complete).then_some(text)
         });
         match wrong {
@@ -116,11 +127,25 @@ async fn life(sim: Handle, plan: Arc<Plan>, told: Arc<Mutex<Verdict>>) -> Result
         seen += 1;
         sim.sleep(if seen < 20 { SECOND } else { 5 * SECOND }).await;
     }
+    let mut ending = fleet.ending([]);
+    ending.truth = wanted(&fleet, &plan, &beginning);
+    ending.verdict = fleet.history.judge(&ending.truth);
+    crew.each(|member| ending.owned.push((member.node.name().to_owned(), member.owned().len())));
+    let expect = Expect {
+        tombstones_gone_after: Some(plan.settles_within()),
+        even: true,
+        repeats: plan.no_repeats.then_some(0),
+        unowned: None,
+    };
+    if let Err(violations) = fleet.watch.check_end(&ending, &expect) {
+        let lines: Vec<String> = violations.iter().map(ToString::to_string).collect();
+        return Err(lines.join("\n"));
+    }
     crew.stop_all().await;
     let verdict = judge(&fleet);
     let text = verdict.to_string();
     let (complete, repeated) = (verdict.is_complete(), verdict.repeated);
-    *told.lock().unwrap_or_else(PoisonError::into_inner) = verdict;
+    told.lock().unwrap_or_else(PoisonError::into_inner).verdict = verdict;
     if !complete {
         return Err(text);
     }

@@ -79,6 +79,7 @@ impl Plan {
 fn common(seed: u64, scenario: Scenario, draw: &mut Draw) -> Plan {
     let workers = draw.pick(&[1, 2, 2, 2, 3, 3, 3, 4, 5]);
     let shards = draw.pick(&[1, 2, 3, 4, 4, 5, 6, 8]);
+    let liveness = draw.pick(&[Liveness::PerLease, Liveness::PerLease, Liveness::PerWorker]);
     Plan {
         seed,
         scenario,
@@ -87,8 +88,8 @@ fn common(seed: u64, scenario: Scenario, draw: &mut Draw) -> Plan {
         shards,
         busy: draw.time(3 * MINUTE..=30 * MINUTE),
         stagger: Duration::ZERO,
-        liveness: Liveness::PerLease,
-        config: config(&mut Draw::new(seed, "config")),
+        liveness,
+        config: config(&mut Draw::new(seed, "config")).with_liveness(Some(liveness)),
         start: Start::Oldest,
         losses: LossDecision::StopShard,
         service: service(&mut Draw::new(seed, "service")),
@@ -334,7 +335,8 @@ fn large(plan: &mut Plan) {
         .with_poll_every(5 * SECOND)
         .with_poll_idle(MINUTE)
         .with_tick_every(MINUTE)
-        .with_checkpoint_every(20 * SECOND);
+        .with_checkpoint_every(20 * SECOND)
+        .with_liveness(Some(plan.liveness));
     for worker in 0..5 {
         let at = MINUTE + 10 * SECOND * worker as u32;
         plan.add(When::At(at), Fault::Crash { worker, down: 5 * SECOND, renamed: true });
@@ -348,6 +350,9 @@ fn late_shards(draw: &mut Draw) -> Visibility {
 
 /// Draws the faults of each class from a stream of its own.
 fn faults(plan: &mut Plan, classes: &[Class]) {
+    // A wall clock that is set back hides a suspend that happens within the same lease duration: two faults at once, against which
+    // only a clock that counts suspends helps. Each run has one of the two.
+    let walls = classes.contains(&Class::Clocks) && Draw::new(plan.seed, "walls").one_in(2);
     for class in classes {
         let mut draw = Draw::new(plan.seed, &format!("faults/{class:?}"));
         let pause = draw.time(15 * SECOND..=5 * MINUTE);
@@ -355,6 +360,11 @@ fn faults(plan: &mut Plan, classes: &[Class]) {
         let mut at = from + draw.even(Duration::ZERO..=pause);
         while at < plan.busy {
             let (when, fault) = one(plan, *class, at, &mut draw);
+            let fault = match fault {
+                Fault::Suspend { worker, time } if walls => Fault::Freeze { worker, time },
+                Fault::Wall { worker, ahead } if !walls => Fault::Rate { worker, ppm: ahead as i32 * 10 },
+                fault => fault,
+            };
             plan.add(when, fault);
             at += draw.even(pause / 2..=pause * 3 / 2);
         }

@@ -9,7 +9,7 @@ use kcl_core::{SourceErrorKind, SourceOp};
 use rand::Rng as _;
 use sim::fleet::{Fleet, Member, Setup, Weather};
 use sim::world::{Conduct, Resharding, Workload};
-use sim::{Event, Handle, Node, seeds};
+use sim::{Event, Handle, Node, in_both_modes};
 
 const SECOND: Duration = Duration::from_secs(1);
 const D: Duration = Duration::from_secs(10);
@@ -39,30 +39,30 @@ async fn balanced(sim: &Handle, fleet: &Fleet) -> [Member; 2] {
 
 #[test]
 fn a_worker_cut_off_from_the_lease_table_stops_delivering_before_another_starts() {
-    for seed in seeds(20) {
+    for (mode, seed) in in_both_modes(20) {
         sim::run(seed, |sim| async move {
-            let fleet = slow(4).build(&sim);
+            let fleet = slow(4).under(mode).build(&sim);
             let [a, b] = balanced(&sim, &fleet).await;
             keep_writing(&sim, &fleet, 150 * SECOND);
             sim.sleep(10 * SECOND + SECOND * (seed as u32) / 10).await;
             a.network.cut();
             // Writes that are sent while the validity lasts may come half a minute late and look like signs of life.
             sim.sleep(30 * SECOND + 3 * D).await;
-            assert_eq!((a.owned().len(), b.owned().len()), (0, 4), "seed {seed}");
+            assert_eq!((a.owned().len(), b.owned().len()), (0, 4), "{mode:?} seed {seed}");
             a.network.mend();
             sim.sleep(80 * SECOND).await;
             // Opened, delivered and returned are judged: no call of one worker ends after another was opened.
             fleet.drained(20 * SECOND).await;
-            assert_eq!((a.owned().len(), b.owned().len()), (2, 2), "seed {seed}");
+            assert_eq!((a.owned().len(), b.owned().len()), (2, 2), "{mode:?} seed {seed}");
         });
     }
 }
 
 #[test]
 fn a_worker_that_the_fleet_has_given_up_comes_back_under_a_new_id() {
-    for seed in seeds(10) {
+    for (mode, seed) in in_both_modes(10) {
         sim::run(seed, |sim| async move {
-            let fleet = slow(4).build(&sim);
+            let fleet = slow(4).under(mode).build(&sim);
             let [a, b] = balanced(&sim, &fleet).await;
             keep_writing(&sim, &fleet, 250 * SECOND);
             let first = a.handle().expect("built").status().worker;
@@ -74,27 +74,27 @@ fn a_worker_that_the_fleet_has_given_up_comes_back_under_a_new_id() {
             a.network.mend();
             sim.sleep(150 * SECOND).await;
             fleet.drained(20 * SECOND).await;
-            assert_eq!((a.owned().len(), b.owned().len()), (2, 2), "seed {seed}");
-            assert_ne!(a.handle().expect("built").status().worker, first, "seed {seed}");
+            assert_eq!((a.owned().len(), b.owned().len()), (2, 2), "{mode:?} seed {seed}");
+            assert_ne!(a.handle().expect("built").status().worker, first, "{mode:?} seed {seed}");
             let items = fleet.leases.snapshot();
             let workers = items.iter().filter(|item| matches!(item, kcl_core::TableItem::Worker(_)));
-            assert_eq!(workers.count(), 2, "seed {seed}");
+            assert_eq!(workers.count(), 2, "{mode:?} seed {seed}");
         });
     }
 }
 
 /// A worker whose machine stands for longer than its leases last does nothing more with its shards; all shards have an owner again.
 fn outlives_its_leases(stand: fn(&Node, Duration)) {
-    for seed in seeds(20) {
+    for (mode, seed) in in_both_modes(20) {
         sim::run(seed, |sim| async move {
-            let fleet = slow(4).build(&sim);
+            let fleet = slow(4).under(mode).build(&sim);
             let [a, b] = balanced(&sim, &fleet).await;
             keep_writing(&sim, &fleet, 90 * SECOND);
             sim.sleep(10 * SECOND + SECOND * (seed as u32) / 10).await;
             stand(&a.node, 2 * D + SECOND * (seed as u32 % 20));
             sim.sleep(80 * SECOND).await;
             fleet.drained(40 * SECOND).await;
-            assert_eq!(a.owned().len() + b.owned().len(), 4, "seed {seed}");
+            assert_eq!(a.owned().len() + b.owned().len(), 4, "{mode:?} seed {seed}");
         });
     }
 }
@@ -111,9 +111,9 @@ fn a_suspended_machine_does_nothing_more_with_its_shards_when_it_wakes() {
 
 #[test]
 fn clocks_that_differ_in_rate_by_two_per_cent_give_no_shard_two_readers() {
-    for seed in seeds(20) {
+    for (mode, seed) in in_both_modes(20) {
         sim::run(seed, |sim| async move {
-            let fleet = slow(4).build(&sim);
+            let fleet = slow(4).under(mode).build(&sim);
             sim.node("a").set_rate(if seed % 2 == 0 { -20_000 } else { 20_000 });
             sim.node("b").set_rate(if seed % 2 == 0 { 20_000 } else { -20_000 });
             sim.node("b").set_wall_ahead(3600 * SECOND);
@@ -128,16 +128,16 @@ fn clocks_that_differ_in_rate_by_two_per_cent_give_no_shard_two_readers() {
             b.network.mend();
             sim.sleep(80 * SECOND).await;
             fleet.drained(40 * SECOND).await;
-            assert_eq!(a.owned().len() + b.owned().len(), 4, "seed {seed}");
+            assert_eq!(a.owned().len() + b.owned().len(), 4, "{mode:?} seed {seed}");
         });
     }
 }
 
 #[test]
 fn a_bad_way_to_the_lease_table_loses_nothing_while_shards_change() {
-    for seed in seeds(20) {
+    for (mode, seed) in in_both_modes(20) {
         sim::run(seed, |sim| async move {
-            let fleet = slow(3).build(&sim);
+            let fleet = slow(3).under(mode).build(&sim);
             let weather = match seed % 4 {
                 0 => Weather { reply_lost: 4, ..Weather::default() },
                 1 => Weather { late: 8, ..Weather::default() },
@@ -160,7 +160,7 @@ fn a_bad_way_to_the_lease_table_loses_nothing_while_shards_change() {
             sim.sleep(90 * SECOND).await;
             fleet.drained(SECOND).await;
             let owned: usize = workers.iter().map(|worker| worker.owned().len()).sum();
-            assert_eq!(owned, fleet.service.open_shards(&fleet.stream).len(), "seed {seed}");
+            assert_eq!(owned, fleet.service.open_shards(&fleet.stream).len(), "{mode:?} seed {seed}");
         });
     }
 }
@@ -189,9 +189,9 @@ fn stormy(sim: &Handle) -> Setup {
 
 #[test]
 fn workers_that_fail_in_every_way_at_once_lose_nothing() {
-    for seed in seeds(20) {
+    for (mode, seed) in in_both_modes(20) {
         sim::run(seed, |sim| async move {
-            let fleet = stormy(&sim).build(&sim);
+            let fleet = stormy(&sim).under(mode).build(&sim);
             let names = ["a", "b", "c", "d"];
             let mut workers: Vec<Member> = names.iter().map(|name| fleet.join(name)).collect();
             keep_writing(&sim, &fleet, 600 * SECOND);
@@ -233,23 +233,23 @@ fn workers_that_fail_in_every_way_at_once_lose_nothing() {
             sim.sleep(90 * SECOND).await;
             fleet.drained(SECOND).await;
             let owned: usize = workers.iter().map(|worker| worker.owned().len()).sum();
-            assert_eq!(owned, fleet.service.open_shards(&fleet.stream).len(), "seed {seed}");
+            assert_eq!(owned, fleet.service.open_shards(&fleet.stream).len(), "{mode:?} seed {seed}");
         });
     }
 }
 
 #[test]
 fn a_release_whose_answer_is_lost_is_a_release() {
-    for seed in seeds(20) {
+    for (mode, seed) in in_both_modes(20) {
         sim::run(seed, |sim| async move {
-            let fleet = Setup::new(4).build(&sim);
+            let fleet = Setup::new(4).under(mode).build(&sim);
             let a = fleet.join("a");
             sim.sleep(10 * SECOND).await;
             a.network.set(Weather { reply_lost: 2, ..Weather::default() });
             let report = a.stop().await;
-            assert_eq!((report.released, report.abandoned), (4, 0), "seed {seed}");
+            assert_eq!((report.released, report.abandoned), (4, 0), "{mode:?} seed {seed}");
             let closed = fleet.history.entries().iter().filter(|entry| entry.event == Event::Closed).count();
-            assert_eq!(closed, 0, "seed {seed}");
+            assert_eq!(closed, 0, "{mode:?} seed {seed}");
         });
     }
 }
