@@ -38,6 +38,8 @@ pub mod fleet;
 mod handle;
 mod history;
 pub mod invariant;
+#[cfg(feature = "planted")]
+pub mod mutants;
 mod node;
 mod panics;
 mod process;

@@ -12,6 +12,7 @@ sim run  [--seconds 60] [--seed-base N] [--scenario NAME] [--threads 2] [--keep-
 sim soak --hours H      the same for nights; the seeds come from the date
 sim seed N [--scenario NAME] [--keep 1,2,…|none] [--halve-workers N] [--halve-shards N] [--halve-time N]
 sim plan N [--scenario NAME]            prints what the seed would do
+sim mutants [--bases 10] [--seconds 60] [--threads 2] [BUG …]   hunts for the bugs planted in the engine
 sim figures             fleet-hours per second by the size of the fleet
 ";
 
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         "soak" => search(&options, options.hours.unwrap_or(8.0) * 3600.0, options.seed_base.unwrap_or_else(today)),
         "seed" => replay(&options),
         "plan" => options.case().map(|case| println!("{}", case.plan())).map(|()| true),
+        "mutants" => mutants(&words),
         "figures" => Ok(figures(&options)),
         _ => Err(USAGE.to_owned()),
     });
@@ -153,4 +155,41 @@ fn figures(options: &Options) -> bool {
         }
     }
     well
+}
+
+/// Runs this program again, built with the bugs.
+#[cfg(not(feature = "planted"))]
+fn mutants(words: &[String]) -> Result<bool, String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = std::process::Command::new(cargo);
+    command.args(["run", "--release", "--quiet", "--package", "sim", "--features", "planted", "--", "mutants"]);
+    let status = command.args(words).status().map_err(|error| format!("cargo: {error}"))?;
+    Ok(status.success())
+}
+
+/// Hunts for the planted bugs.
+#[cfg(feature = "planted")]
+fn mutants(words: &[String]) -> Result<bool, String> {
+    use kcl_core::planted::Bug;
+    use sim::mutants::{HEAD, Hunt};
+
+    let mut hunt = Hunt { bugs: Vec::new(), bases: 10, time: Duration::from_secs(60), threads: 2 };
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value\n{USAGE}"));
+        match word.as_str() {
+            "--bases" => hunt.bases = number(value()?)?,
+            "--seconds" => hunt.time = Duration::from_secs_f64(number(value()?)?),
+            "--threads" => hunt.threads = number(value()?)?,
+            name => {
+                let bug = Bug::ALL.iter().find(|(bug, _)| format!("{bug:?}") == name);
+                hunt.bugs.push(bug.ok_or_else(|| format!("no bug is called {name}"))?.0);
+            }
+        }
+    }
+    println!("{HEAD}");
+    let caught = hunt.run(|caught| println!("{caught}"));
+    let found = caught.iter().filter(|caught| caught.is_found()).count();
+    println!("found={found}/{}", caught.len());
+    Ok(found == caught.len())
 }
