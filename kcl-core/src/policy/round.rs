@@ -8,6 +8,7 @@ use super::observe::{Observations, Seen};
 use super::tenure::LeaseTiming;
 use crate::contract::{Liveness, Mono, WorkerItem, WorkerState};
 use crate::model::{KeyForm, Lease, LeaseCounter, LeaseKey, Owner, StreamArn, WorkerId};
+use crate::planted::{self, Bug};
 
 /// What a worker knows of itself.
 #[derive(Debug)]
@@ -91,7 +92,10 @@ pub(crate) fn view(
         .leases()
         .values()
         .filter(|lease| wants_an_owner(&lease.item) && streams.stream_of(&lease.item).is_some())
-        .filter(|lease| own.held.contains(&lease.item.key) || parents_done(seen, &lease.item, streams))
+        .filter(|lease| {
+            let waiting = !planted::is(Bug::WaitingChildrenFillCap) && !parents_done(seen, &lease.item, streams);
+            own.held.contains(&lease.item.key) || !waiting
+        })
         .map(|lease| LeaseView { key: lease.item.key.clone(), hold: hold(seen, lease, own, timing, now) })
         .collect();
     View { me: own.id.clone(), workers: live_workers(seen, own, timing, now), leases, now, limits }
@@ -103,8 +107,18 @@ fn hold(seen: &Observations, lease: &Seen<Lease>, own: &Own<'_>, timing: LeaseTi
         return LeaseHold::Held { by: me, since: lease.owner_since };
     }
     let intended_for = lease.item.intended_for.clone();
+    if let Some(by) = intended_for.clone().filter(|by| *by != me && planted::is(Bug::HandOverToDead)) {
+        return LeaseHold::Held { by, since: lease.owner_since };
+    }
     let Some(owner) = &lease.item.owner else { return LeaseHold::Free { intended_for, since: lease.since } };
     let expired = match (own.liveness, worker_of(owner)) {
+        (Liveness::PerWorker, Some(worker)) if planted::is(Bug::StaleAbsence) => {
+            (!seen.workers().contains_key(&worker)).then_some(lease.since).or(seen.owner_gone_since(lease))
+        }
+        (Liveness::PerWorker, Some(worker)) if planted::is(Bug::NeitherFenceNorDropAll) => {
+            let silent = seen.workers().get(&worker).filter(|worker| is_silent(worker, timing, now));
+            silent.map(|worker| worker.since).or(seen.owner_gone_since(lease))
+        }
         (Liveness::PerWorker, Some(_)) => seen.owner_gone_since(lease),
         // A worker of another library has no item: its leases are its only signs of life.
         (Liveness::PerWorker, None) | (Liveness::PerLease, _) => {
@@ -172,7 +186,9 @@ pub(crate) fn unclaimed<'a>(seen: &'a Observations, own: &Own<'_>, streams: &Str
     seen.leases()
         .values()
         .map(|lease| &lease.item)
-        .filter(|lease| lease.owner.as_ref() == Some(&me) && !lease.evicted && wants_an_owner(lease))
+        .filter(|lease| lease.owner.as_ref() == Some(&me) && wants_an_owner(lease))
+        .filter(|lease| !lease.evicted || planted::is(Bug::EvictedTakesBack))
+        .filter(|_| !planted::is(Bug::OwnNeverTakenUp))
         .filter(|lease| !own.held.contains(&lease.key) && !own.pending.contains(&lease.key))
         .filter(|lease| !parent_keys(lease, streams).iter().any(|parent| own.held.contains(parent)))
         .collect()

@@ -27,6 +27,7 @@ use super::subscription::Subscription;
 use super::take::{Scan, Taking};
 use crate::contract::{LeaseError, Liveness, Mono, Rt, ShardInfo, StartReason, TaskHandle};
 use crate::model::{Lease, LeaseKey, StreamArn, WorkerId};
+use crate::planted::{self, Bug};
 use crate::policy::attention;
 use crate::policy::balance::{Balance, Move};
 use crate::policy::observe::Observations;
@@ -312,6 +313,7 @@ impl Fleet {
                     held.give_up.ask(Some(to.owner()));
                 }
             }
+            Move::Evict(key) if planted::is(Bug::TheftNotEviction) => self.carry_out(Move::Take(key), streams),
             Move::Evict(key) => {
                 let Some(lease) = self.seen.leases().get(&key).map(|seen| seen.item.clone()) else { return };
                 if let (Liveness::PerWorker, Some(owner)) = (self.session.liveness, &lease.owner) {

@@ -16,6 +16,7 @@ use super::keeper::timed_out;
 use super::pulse::Pulse;
 use crate::contract::{LeaseError, LeaseErrorKind, LeaseTable, Liveness, Mono, Rt, Stamp, WorkerItem, WorkerState};
 use crate::model::{LeaseCounter, WorkerId};
+use crate::planted::{self, Bug};
 use crate::policy::backoff::Backoff;
 use crate::policy::tenure::LeaseTiming;
 use crate::surface::event::{EventKind, Events};
@@ -165,6 +166,10 @@ impl Member {
                 Ok(Some(item)) if item.state == WorkerState::Live => {
                     self.item = item;
                     self.unanswered = false;
+                    if planted::is(Bug::LookIsBeat) {
+                        self.shown(self.item.clone(), self.setting.rt.stamp());
+                        return Beat::Shown;
+                    }
                     Beat::Again
                 }
                 Ok(_) => Beat::Refused,

@@ -24,6 +24,7 @@ use crate::contract::{
     TaskHandle, WorkerItem, WorkerState,
 };
 use crate::model::{KeyForm, Lease, LeaseKey, NewLease, ShardId, StreamArn, WorkerId};
+use crate::planted::{self, Bug};
 use crate::policy::balance::Limits;
 use crate::policy::lineage::{self, Absences, MissingLease};
 use crate::policy::listing::Listing;
@@ -244,7 +245,7 @@ impl Session {
     /// Creates the lease of a shard that has none. Where its parent is gone unread, the parent gets a lease instead: whoever takes
     /// that finds the shard gone, and the loss policy is asked before the child begins.
     async fn create_missing(&self, run: &StreamRun, missing: MissingLease) {
-        let new = match missing.lost_parent {
+        let new = match missing.lost_parent.filter(|_| !planted::is(Bug::AbsentParentSilent)) {
             None => missing.lease,
             Some(parent) => {
                 // The scan may have missed the shard's own lease.

@@ -212,14 +212,32 @@ impl Fleet {
     where
         F: RecordProcessorFactory,
     {
-        let node = self.sim.node(name);
         let network = Network::new(&self.sim, name);
-        let (handle, told) = (Arc::new(Mutex::new(None)), Events::of(&self.watch));
-        let setup = &self.setup;
-        let latency = LatencyLeaseTable::new(self.observed.clone(), self.sim.rt(), setup.table_latency.clone());
+        let latency = LatencyLeaseTable::new(self.observed.clone(), self.sim.rt(), self.setup.table_latency.clone());
         let table = network.carry(Arc::new(latency));
+        let place = Place { node: self.sim.node(name), name, table, source: self.source.clone() };
+        self.join_at(place, network, factory)
+    }
+
+    /// The lease table and the stream as they are, without a network.
+    #[must_use]
+    pub fn services(&self) -> (Arc<dyn LeaseTable>, Arc<dyn StreamSource>) {
+        (self.observed.clone(), self.source.clone())
+    }
+
+    /// Starts a worker at a place, with the factory that is made for its runtime.
+    ///
+    /// The run fails if the worker cannot be built.
+    #[must_use]
+    pub fn join_at<F>(&self, place: Place<'_>, network: Network, factory: impl FnOnce(&Rt) -> F) -> Member
+    where
+        F: RecordProcessorFactory,
+    {
+        let Place { node, name, table, source } = place;
+        let (handle, told) = (Arc::new(Mutex::new(None)), Events::of(&self.watch));
+        let source = self.watch.source(source);
+        let setup = &self.setup;
         let config = setup.config.clone().with_name(name).with_checkpoints(setup.conduct.checkpoints);
-        let source = self.watch.source(self.source.clone());
         let builder = Worker::builder("sim", source, table)
             .stream(self.stream.as_str())
             .start(setup.start)
@@ -334,6 +352,19 @@ impl Events {
     pub fn count(&self, such: impl Fn(&EventKind) -> bool) -> usize {
         self.all().iter().filter(|(_, kind)| such(kind)).count()
     }
+}
+
+/// Where a worker runs, and what it reaches from there.
+#[derive(Debug)]
+pub struct Place<'a> {
+    /// The machine.
+    pub node: Node,
+    /// The worker's name; machines of one worker's former and present life may differ.
+    pub name: &'a str,
+    /// The lease table.
+    pub table: Arc<dyn LeaseTable>,
+    /// The stream.
+    pub source: Arc<dyn StreamSource>,
 }
 
 /// A worker that runs on a node.

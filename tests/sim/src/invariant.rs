@@ -61,8 +61,8 @@ use std::time::Duration;
 
 use kcl_core::reference::ReferenceStream;
 use kcl_core::{
-    BootstrapMarker, EventKind, Lease, LeaseGuard, LeaseTable, Liveness, SequenceNumber, ShardContext, ShardId,
-    SourceErrorKind, SourceOp, StartPosition, StreamArn, StreamSource, WorkerConfig, WorkerItem,
+    BootstrapMarker, EventKind, Lease, LeaseGuard, LeaseLost, LeaseTable, Liveness, SequenceNumber, ShardContext,
+    ShardId, SourceErrorKind, SourceOp, StartPosition, StreamArn, StreamSource, WorkerConfig, WorkerItem,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -170,6 +170,10 @@ pub(crate) enum Seen<'a> {
     Refused { guard: &'a LeaseGuard, current: Option<&'a Lease> },
     /// A worker's item changed.
     Worker { before: Option<&'a WorkerItem>, after: Option<&'a WorkerItem> },
+    /// A shard was finished, whose children these are, whatever listings tell; and whether one of them has a lease.
+    Finished { shard: &'a ShardId, children: &'a [ShardId], leased: bool },
+    /// The tombstone of a shard was deleted, or it was reported as vanished; and whether it has left the stream.
+    TakenAsGone { shard: &'a ShardId, vanished: bool },
     /// The beginning was fixed or completed, and these shards are none of the application's business.
     Begun { settled: &'a BTreeSet<ShardId> },
     /// A processor was initialised.
@@ -182,6 +186,8 @@ pub(crate) enum Seen<'a> {
     CallOver(Session),
     /// `shutdown_requested` returned.
     Parting(Session),
+    /// It was told that its lease is lost.
+    Lost { session: Session, shard: &'a ShardId, why: LeaseLost },
     /// A call to the stream was made.
     Asked { place: Place, op: SourceOp, shard: Option<&'a ShardId> },
     /// It failed.
@@ -236,11 +242,35 @@ struct State {
     rules: Rules,
     service: ReferenceStream,
     stream: StreamArn,
-    parents: BTreeMap<ShardId, Option<ShardId>>,
+    facts: Facts,
     invariants: Vec<Box<dyn Invariant>>,
     unowned: unowned::Unowned,
     sometimes: Sometimes,
     violation: Option<Violation>,
+}
+
+/// What is known of the service's shards: as of the last refresh, which is made when something is missing.
+#[derive(Debug, Default)]
+struct Facts {
+    parents: BTreeMap<ShardId, Option<ShardId>>,
+    /// Only of closed shards.
+    children: BTreeMap<ShardId, Vec<ShardId>>,
+    vanished: BTreeSet<ShardId>,
+}
+
+impl Facts {
+    fn refresh(&mut self, service: &ReferenceStream, stream: &StreamArn) {
+        for view in service.shards(stream) {
+            let id = view.shard.id;
+            if view.vanished {
+                self.vanished.insert(id.clone());
+            }
+            if !view.children.is_empty() {
+                self.children.insert(id.clone(), view.children);
+            }
+            self.parents.insert(id, view.shard.parent);
+        }
+    }
 }
 
 impl fmt::Debug for Watch {
@@ -265,7 +295,7 @@ impl Watch {
             rules: Rules::new(config, start),
             service: service.clone(),
             stream: stream.clone(),
-            parents: BTreeMap::new(),
+            facts: Facts::default(),
             invariants: all(),
             unowned: unowned::Unowned::default(),
             sometimes: Sometimes::default(),
@@ -351,11 +381,31 @@ impl Watch {
 
     fn parent_of(&self, shard: &ShardId) -> Option<ShardId> {
         let state = &mut *self.lock();
-        if !state.parents.contains_key(shard) {
-            let views = state.service.shards(&state.stream);
-            state.parents.extend(views.into_iter().map(|view| (view.shard.id, view.shard.parent)));
+        if !state.facts.parents.contains_key(shard) {
+            state.facts.refresh(&state.service, &state.stream);
         }
-        state.parents.get(shard).cloned().flatten()
+        state.facts.parents.get(shard).cloned().flatten()
+    }
+
+    /// The shards that continue one that is closed.
+    pub(crate) fn children_of(&self, shard: &ShardId) -> Vec<ShardId> {
+        let state = &mut *self.lock();
+        if !state.facts.children.contains_key(shard) {
+            state.facts.refresh(&state.service, &state.stream);
+        }
+        state.facts.children.get(shard).cloned().unwrap_or_default()
+    }
+
+    /// Something was done that only a shard that has left the stream allows.
+    pub(crate) fn taken_as_gone(&self, shard: &ShardId) {
+        let vanished = {
+            let state = &mut *self.lock();
+            if !state.facts.vanished.contains(shard) {
+                state.facts.refresh(&state.service, &state.stream);
+            }
+            state.facts.vanished.contains(shard)
+        };
+        self.see(&Seen::TakenAsGone { shard, vanished });
     }
 
     /// The beginning was fixed or completed: what is gone by now is none of the application's business, nor is what was closed when

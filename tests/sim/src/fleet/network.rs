@@ -34,7 +34,9 @@ pub struct Network {
 }
 
 impl Network {
-    pub(super) fn new(sim: &Handle, worker: &str) -> Self {
+    /// A way of the worker's own, in good weather.
+    #[must_use]
+    pub fn new(sim: &Handle, worker: &str) -> Self {
         let rng = sim.rng(&format!("network/{worker}"));
         Self { sim: sim.clone(), state: Arc::new(Mutex::new((Weather::default(), rng))) }
     }

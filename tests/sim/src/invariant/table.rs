@@ -90,11 +90,21 @@ impl LeaseTable for Watched {
     ) -> Result<Vec<Lease>, LeaseError> {
         let before = self.lease(parent).await;
         let answer = self.inner.finish(parent, seen, children).await;
-        if answer.is_ok() {
+        for child in answer.iter().flatten() {
+            self.told(None, Some(child));
+        }
+        if let (Ok(_), Some(shard)) = (&answer, before.as_ref().map(|before| &before.shard)) {
             let after = self.lease(parent).await;
             self.told(before.as_ref(), after.as_ref());
+            let children = self.watch.children_of(shard);
+            let mut leased = false;
+            for child in &children {
+                let key = parent.as_str().replace(shard.as_str(), child.as_str()).parse();
+                leased |= matches!(key, Ok(key) if self.lease(&key).await.is_some());
+            }
+            self.watch.see(&Seen::Finished { shard, children: &children, leased });
         }
-        self.answered(answer, seen, |created| created.iter().for_each(|child| self.told(None, Some(child))))
+        self.answered(answer, seen, |_| {})
     }
 
     async fn write_all(&self, writes: &[GuardedWrite]) -> Result<(), LeaseError> {
@@ -116,8 +126,9 @@ impl LeaseTable for Watched {
         let before = self.lease(key).await;
         let answer = self.inner.delete(key, seen).await;
         self.answered(answer, seen, |()| {
-            if before.is_some() {
-                self.told(before.as_ref(), None);
+            if let Some(gone) = &before {
+                self.told(Some(gone), None);
+                self.watch.taken_as_gone(&gone.shard);
             }
         })
     }
