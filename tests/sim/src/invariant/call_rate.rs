@@ -56,7 +56,11 @@ impl Invariant for CallRate {
             Seen::Asked { place, op: SourceOp::DescribeStream, .. } => {
                 let level = self.describes.entry(*place).or_default();
                 let fine = level.called(now.at, DESCRIBES);
-                return if fine { Ok(()) } else { Err(format!("one worker lists more than {DESCRIBES} times a second")) };
+                return if fine {
+                    Ok(())
+                } else {
+                    Err(format!("one worker lists more than {DESCRIBES} times a second"))
+                };
             }
             _ => {}
         }
