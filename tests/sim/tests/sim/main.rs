@@ -18,6 +18,7 @@ mod processors;
 mod readers;
 mod replaced;
 mod rolls;
+mod scenarios;
 mod starts;
 mod stream_faults;
 mod streams;
