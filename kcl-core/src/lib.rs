@@ -7,6 +7,7 @@ pub mod reference;
 mod testing;
 pub mod wrap;
 
+mod admin;
 mod contract;
 mod model;
 mod policy;
@@ -15,14 +16,19 @@ mod runner;
 mod surface;
 mod worker;
 
+pub use admin::{
+    Admin, AdminError, ForeignEntry, LeaseEntry, LeaseState, MarkerEntry, MetaEntry, Removed, Resume, RewindTo,
+    Rewound, TableView, WorkerEntry,
+};
 pub use contract::*;
 pub use model::*;
 pub use record::*;
 pub use runner::{ResolveError, ResolvedStream, StreamSpec, resolve};
 pub use surface::config::{Checkpoints, ConfigError, WorkerConfig};
 pub use surface::event::{Event, EventKind, EventStream};
+pub use surface::health::{Health, HealthReason};
 pub use surface::metrics;
-pub use surface::status::{ShardState, ShardStatus, WorkerStatus};
+pub use surface::status::{BlockedShard, LastError, Phase, ShardState, ShardStatus, StoppedShard, WorkerStatus};
 pub use worker::{
     BuildError, CheckedWorker, ForEach, JsonLinesSink, Report, RunError, Worker, WorkerBuilder, WorkerHandle,
 };

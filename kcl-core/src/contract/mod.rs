@@ -12,8 +12,8 @@ mod source;
 pub(crate) use checkpointer::CheckpointPort;
 pub use checkpointer::{CheckpointFailure, Checkpointer};
 pub use lease_table::{
-    BootstrapMarker, LeaseError, LeaseErrorKind, LeaseTable, Liveness, Outcome, SCHEMA_VERSION, ScanCursor, ScanPage,
-    TableItem, TableMeta, WorkerItem, WorkerState,
+    BootstrapMarker, LeaseError, LeaseErrorKind, LeaseTable, Liveness, MAX_WRITES, Outcome, SCHEMA_VERSION, ScanCursor,
+    ScanPage, TableItem, TableMeta, WorkerItem, WorkerState,
 };
 pub use policy::{DataLoss, FailureAction, FailurePolicy, FailureSink, LossCause, LossDecision, LossPolicy, LostUntil};
 pub use processor::{

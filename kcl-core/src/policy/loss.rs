@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::model::Lease;
+use crate::model::{Lease, SequenceNumber};
 
 /// How long the service keeps records.
 const RETENTION: Duration = Duration::from_secs(24 * 3600);
@@ -25,10 +25,30 @@ pub(crate) fn was_wanted(lease: &Lease, began_at: SystemTime, now: SystemTime) -
     wanted_from + OPENING < oldest_left
 }
 
+/// Whether an operator has accepted what is lost after `after`: what is lost at the very checkpoint of the lease, however much of
+/// it is gone by the time that reading goes on.
+pub(crate) fn is_accepted(lease: &Lease, after: Option<SequenceNumber>) -> bool {
+    lease.loss_accepted && lease.checkpoint.sequence() == after
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{KeyForm, LeaseKey, NewLease};
+    use crate::model::{Checkpoint, KeyForm, LeaseCounter, LeaseKey, NewLease};
+
+    #[test]
+    fn a_loss_is_accepted_at_the_checkpoint_where_it_was_and_nowhere_else() {
+        let at = |n| Some(SequenceNumber::from_u128(n));
+        let key: LeaseKey = "shard-1".parse().expect("legal");
+        let shard = "shard-1".parse().expect("legal");
+        let mut lease = Lease::new(key, shard, LeaseCounter(0), Checkpoint::Sequence(SequenceNumber::from_u128(7)));
+        assert!(!is_accepted(&lease, at(7)));
+        lease.loss_accepted = true;
+        assert!(is_accepted(&lease, at(7)));
+        assert!(!is_accepted(&lease, at(8)) && !is_accepted(&lease, None));
+        lease.checkpoint = Checkpoint::TrimHorizon;
+        assert!(is_accepted(&lease, None));
+    }
 
     #[test]
     fn what_was_trimmed_before_anyone_wanted_it_is_no_loss() {

@@ -1,6 +1,7 @@
 //! Pure policy: what to do, decided by plain functions of what was seen. Nothing here waits, reads a clock or draws a
 //! random number; time comes as [`crate::Mono`], randomness as an argument.
 
+pub(crate) mod attention;
 pub(crate) mod backoff;
 pub(crate) mod balance;
 pub(crate) mod budget;

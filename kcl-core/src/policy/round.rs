@@ -107,7 +107,9 @@ fn hold(seen: &Observations, lease: &Seen<Lease>, own: &Own<'_>, timing: LeaseTi
         (Liveness::PerWorker, Some(_)) => seen.owner_gone_since(lease),
         // A worker of another library has no item: its leases are its only signs of life.
         (Liveness::PerWorker, None) | (Liveness::PerLease, _) => {
-            lease.stood_still(timing.duration(), now).then_some(lease.since)
+            // Whom it is meant for could not claim it before it had expired.
+            let since = if intended_for.is_some() { lease.since + timing.duration() } else { lease.since };
+            lease.stood_still(timing.duration(), now).then_some(since)
         }
     };
     match (expired, own.liveness) {
@@ -202,16 +204,17 @@ fn parents_done(seen: &Observations, lease: &Lease, streams: &Streams<'_>) -> bo
     parent_keys(lease, streams).iter().all(|key| seen.leases().get(key).is_none_or(|parent| parent.item.is_finished()))
 }
 
-/// Parents that the scan did not show, of a lease that nobody has read yet: a scan may miss an item, so they are read one by one
-/// before the lease is taken.
-pub(crate) fn unseen_parents(seen: &Observations, lease: &Lease, streams: &Streams<'_>) -> Vec<LeaseKey> {
+/// The parents of a lease that nobody has read yet. They are read one by one before the lease is taken: a scan may miss an item, or
+/// show it as it was before a rewind.
+pub(crate) fn parents_to_read(lease: &Lease, streams: &Streams<'_>) -> Vec<LeaseKey> {
     if lease.checkpoint.sequence().is_some() {
         return Vec::new();
     }
-    parent_keys(lease, streams).into_iter().filter(|key| !seen.leases().contains_key(key)).collect()
+    parent_keys(lease, streams)
 }
 
-fn parent_keys(lease: &Lease, streams: &Streams<'_>) -> Vec<LeaseKey> {
+/// The leases of the shards that this one continues.
+pub(crate) fn parent_keys(lease: &Lease, streams: &Streams<'_>) -> Vec<LeaseKey> {
     let Some(stream) = streams.stream_of(lease) else { return Vec::new() };
     lease.parents.iter().map(|parent| LeaseKey::of(streams.form, stream, parent)).collect()
 }

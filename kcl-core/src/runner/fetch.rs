@@ -382,9 +382,13 @@ impl Fetch {
     /// Reports a loss to the policy. `Err` when the policy's answer was passed on as the last word.
     async fn lost(&mut self, until: LostUntil, cause: LossCause) -> Result<LossDecision, Done> {
         let loss = DataLoss { shard: self.info.clone(), after: self.after(), until, cause };
-        // A policy that panics has decided nothing: then nothing may follow the gap.
-        let asked = AssertUnwindSafe(self.setting.config.losses.on_loss(&loss)).catch_unwind().await;
-        let decision = asked.unwrap_or(LossDecision::StopShard);
+        let decision = if loss::is_accepted(&self.holding.lease, loss.after) {
+            LossDecision::Continue
+        } else {
+            // A policy that panics has decided nothing: then nothing may follow the gap.
+            let asked = AssertUnwindSafe(self.setting.config.losses.on_loss(&loss)).catch_unwind().await;
+            asked.unwrap_or(LossDecision::StopShard)
+        };
         let text = loss.to_string();
         self.setting.events.tell(EventKind::DataLost { loss: Box::new(loss), decision });
         if decision == LossDecision::StopShard {

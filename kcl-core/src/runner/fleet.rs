@@ -25,6 +25,7 @@ use super::session::{Session, StreamRun};
 use super::take::{Scan, Taking};
 use crate::contract::{LeaseError, Liveness, Mono, Rt, ShardInfo, StartReason, TaskHandle};
 use crate::model::{Lease, LeaseKey, StreamArn, WorkerId};
+use crate::policy::attention;
 use crate::policy::balance::{Balance, Move};
 use crate::policy::observe::Observations;
 use crate::policy::pacing;
@@ -161,6 +162,7 @@ impl Fleet {
             self.jobs.push(Box::pin(session.clone().begin(stream.clone(), session.rt().now())));
         }
         let fenced = loop {
+            session.board.turned();
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break false,
@@ -171,6 +173,8 @@ impl Fleet {
                 () = session.rt().sleep_until(self.next_watch) => self.watch(),
                 // The take names the counter that stood still, so it needs no other look.
                 () = expired(session.rt(), self.next_expiry), if self.next_expiry.is_some() => self.lease_expired(),
+                // Shows that the loop turns while there is nothing to do.
+                () = session.rt().sleep(session.access.timing.renew_every()) => {}
             }
         };
         if fenced { WorkEnd::Fenced } else { WorkEnd::Shutdown }
@@ -232,6 +236,7 @@ impl Fleet {
             Ok(scan) => scan,
             Err(error) => {
                 let error = super::fetch::describe(&error);
+                self.session.board.failed(&error);
                 return self.session.events.tell(EventKind::LeaseTableUnavailable { error });
             }
         };
@@ -243,6 +248,7 @@ impl Fleet {
             }
         }
         self.last_look = now;
+        self.session.board.looked();
         self.seen.scanned(scan.leases, scan.workers, now);
         self.act(now);
         self.next_observation = if again { now } else { now + self.session.rt().jitter(self.pace) };
@@ -257,7 +263,8 @@ impl Fleet {
         let arns: Vec<StreamArn> = self.streams.keys().cloned().collect();
         let streams = Streams { arns: &arns, form: session.form };
         let view = round::view(&self.seen, &own, &streams, session.limits(), timing, now);
-        session.board.seen(view.workers.len(), view.leases.len());
+        let (blocked, stopped) = (attention::blocked(&self.seen, &streams), attention::stopped(&self.seen, &streams));
+        session.board.seen(view.workers.len(), view.leases.len(), blocked, stopped);
         for run in self.streams.values() {
             run.setting.directory.shared_by(view.workers.len() * self.streams.len());
         }
@@ -314,7 +321,7 @@ impl Fleet {
             return;
         }
         let session = self.session.clone();
-        let parents = round::unseen_parents(&self.seen, &lease, streams);
+        let parents = round::parents_to_read(&lease, streams);
         self.jobs.push(Box::pin(async move {
             let key = lease.key.clone();
             // Never closed.
@@ -365,7 +372,7 @@ impl Fleet {
             reason,
         };
         session.events.tell(EventKind::LeaseAcquired { shard: lease.shard.clone(), reason });
-        session.board.begin(&lease.key, &lease.shard);
+        session.board.begin(&lease.key, &info);
         let give_up = GiveUp::default();
         let (holding, keeper) = session.spawn_keeper(tenure, &run.setting);
         let consumer = session.spawn_consumer(&run.setting, &holding, &give_up, info, latest, self.ending.clone());

@@ -136,10 +136,16 @@ impl Session {
                     return Done::Begun(stream, Some(run));
                 }
                 Ok(None) => {}
-                Err(error) => self.events.tell(EventKind::SourceRetried { shard: None, error: describe(&error) }),
+                Err(error) => self.failed(describe(&error)),
             }
             rt.sleep(rt.jitter(BEGIN_AGAIN)).await;
         }
+    }
+
+    /// Something about a whole stream failed, and is tried again.
+    fn failed(&self, error: String) {
+        self.board.failed(&error);
+        self.events.tell(EventKind::SourceRetried { shard: None, error });
     }
 
     fn stream_setting(&self, stream: &StreamArn, directory: Arc<Directory>, marker: &BootstrapMarker) -> StreamSetting {
@@ -169,7 +175,7 @@ impl Session {
         let stream = run.setting.stream.clone();
         match run.setting.directory.listing(self.rt().now()).await {
             Ok(listing) => self.mend(&run, &listing, &leases).await,
-            Err(error) => self.events.tell(EventKind::SourceRetried { shard: None, error: describe(&error) }),
+            Err(error) => self.failed(describe(&error)),
         }
         Done::Discovered { stream, next }
     }

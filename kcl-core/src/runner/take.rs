@@ -66,8 +66,7 @@ impl TableAccess {
         }
     }
 
-    /// Takes a lease that nobody is valid on. `parents` are shards whose leases the last scan did not show: they must be finished or
-    /// absent.
+    /// Takes a lease that nobody is valid on. `parents` are leases that must be finished or absent.
     pub(crate) async fn take(&self, me: &WorkerId, mut lease: Lease, parents: &[LeaseKey]) -> Taking {
         if self.is_waiting_for(parents).await {
             return Taking::NotTaken(None);

@@ -241,7 +241,8 @@ impl CheckedWorker {
             tracing::warn!(stream = %older, "the table had an older stream, which is not read: name it with .stream(…) beside the table to drain it");
         }
         tracing::info!(application = builder.application, streams = ?arns, "the worker is ready to run");
-        let (board, shutdown, events) = (Board::default(), CancellationToken::new(), Events::new(rt.clone()));
+        let board = Board::new(rt.clone(), builder.config.lease_duration);
+        let (shutdown, events) = (CancellationToken::new(), Events::new(rt.clone()));
         let handle = WorkerHandle::new(board.clone(), events.source(), shutdown.clone());
         let parts = Parts {
             rt,

@@ -18,7 +18,7 @@ use crate::runner::{
 };
 use crate::surface::config::WorkerConfig;
 use crate::surface::event::{EventKind, Events};
-use crate::surface::status::Board;
+use crate::surface::status::{Board, Phase};
 
 /// A member of a fleet that consumes streams. Made by [`Worker::builder`].
 #[derive(Debug)]
@@ -122,6 +122,7 @@ impl Parts {
     /// Runs sessions until asked to stop: one after the other, each under a new incarnation.
     async fn run(self, shutdown: CancellationToken) -> Result<Report, RunError> {
         let budget = ByteBudget::new(self.config.memory, self.config.concurrent_fetches);
+        let _ended = Ending(self.board.clone());
         loop {
             let drawn = self.rt.next_u64();
             let name = self.config.name.clone().unwrap_or_else(|| format!("worker-{:08x}", drawn >> 32));
@@ -137,6 +138,7 @@ impl Parts {
             let mut fleet = Fleet::new(session);
             let span = tracing::info_span!("fleet", worker = %id);
             let end = fleet.work(&mut member, &shutdown).instrument(span.clone()).await;
+            self.board.phase(Phase::Stopping);
             let drained = self.part(&mut member, fleet).instrument(span).await;
             match end {
                 WorkEnd::Shutdown => {
@@ -205,6 +207,7 @@ impl Parts {
             events: self.events.clone(),
         };
         loop {
+            self.board.phase(Phase::Joining);
             let access = self.access();
             let registering = async {
                 let mut member = Member::register(setting.clone(), id, self.config.weight).await?;
@@ -224,6 +227,7 @@ impl Parts {
             match registered {
                 Ok(member) => return Ok(Joining::Joined(member)),
                 Err(error) if error.is_retryable() => {
+                    self.board.failed(&describe(&error));
                     self.events.tell(EventKind::LeaseTableUnavailable { error: describe(&error) });
                     self.rt.sleep(self.rt.jitter(self.config.observe_every)).await;
                 }
@@ -241,4 +245,13 @@ enum Joining {
     Refused,
     /// As asked.
     Stopped,
+}
+
+/// However a run ends, also by being dropped, its status says so.
+struct Ending(Board);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.phase(Phase::Ended);
+    }
 }

@@ -10,7 +10,7 @@ use crate::contract::{
     BootstrapMarker, LeaseError, LeaseErrorKind, LeaseTable, Outcome, ScanCursor, ScanPage, TableMeta, WorkerItem,
     WorkerState,
 };
-use crate::model::{Lease, LeaseGuard, LeaseKey, LeaseWrite, NewLease, StreamArn, WorkerId};
+use crate::model::{GuardedWrite, Lease, LeaseGuard, LeaseKey, LeaseWrite, NewLease, StreamArn, WorkerId};
 
 /// The methods of [`LeaseTable`](crate::LeaseTable).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +21,7 @@ pub enum LeaseOperation {
     Create,
     Write,
     Finish,
+    WriteAll,
     Delete,
     RegisterWorker,
     Worker,
@@ -28,7 +29,9 @@ pub enum LeaseOperation {
     DeleteWorker,
     FixMarker,
     CompleteMarker,
+    DeleteMarker,
     FixMeta,
+    DeleteMeta,
 }
 
 impl LeaseOperation {
@@ -47,6 +50,7 @@ impl LeaseOperation {
             Self::Create => "create",
             Self::Write => "write",
             Self::Finish => "finish",
+            Self::WriteAll => "write_all",
             Self::Delete => "delete",
             Self::RegisterWorker => "register_worker",
             Self::Worker => "worker",
@@ -54,7 +58,9 @@ impl LeaseOperation {
             Self::DeleteWorker => "delete_worker",
             Self::FixMarker => "fix_marker",
             Self::CompleteMarker => "complete_marker",
+            Self::DeleteMarker => "delete_marker",
             Self::FixMeta => "fix_meta",
+            Self::DeleteMeta => "delete_meta",
         }
     }
 }
@@ -64,7 +70,7 @@ impl LeaseOperation {
 pub struct LeaseCall {
     /// Which method.
     pub operation: LeaseOperation,
-    /// What it is about: a lease's key, a worker's id, a stream's ARN; empty for a scan and for the meta item.
+    /// What it is about: a lease's key (of several, the first), a worker's id, a stream's ARN; empty for a scan and for the meta item.
     pub subject: String,
 }
 
@@ -133,6 +139,13 @@ impl<W: AroundLeaseTable> LeaseTable for W {
         self.around(call, pending).await
     }
 
+    async fn write_all(&self, writes: &[GuardedWrite]) -> Result<(), LeaseError> {
+        let first = writes.first().map(|write| write.key.to_string());
+        let call = LeaseCall::new(LeaseOperation::WriteAll, first.unwrap_or_default());
+        let writes = writes.to_vec();
+        self.around(call, Box::new(move |table| Box::pin(async move { table.write_all(&writes).await }))).await
+    }
+
     async fn delete(&self, key: &LeaseKey, seen: &LeaseGuard) -> Result<(), LeaseError> {
         let call = LeaseCall::new(LeaseOperation::Delete, key);
         let (key, seen) = (key.clone(), seen.clone());
@@ -178,9 +191,21 @@ impl<W: AroundLeaseTable> LeaseTable for W {
         self.around(call, Box::new(move |table| Box::pin(async move { table.complete_marker(&stream).await }))).await
     }
 
+    async fn delete_marker(&self, seen: &BootstrapMarker) -> Result<(), LeaseError> {
+        let call = LeaseCall::new(LeaseOperation::DeleteMarker, &seen.stream);
+        let seen = seen.clone();
+        self.around(call, Box::new(move |table| Box::pin(async move { table.delete_marker(&seen).await }))).await
+    }
+
     async fn fix_meta(&self, meta: &TableMeta) -> Result<TableMeta, LeaseError> {
         let call = LeaseCall::new(LeaseOperation::FixMeta, "");
         let meta = *meta;
         self.around(call, Box::new(move |table| Box::pin(async move { table.fix_meta(&meta).await }))).await
+    }
+
+    async fn delete_meta(&self, seen: &TableMeta) -> Result<(), LeaseError> {
+        let call = LeaseCall::new(LeaseOperation::DeleteMeta, "");
+        let seen = *seen;
+        self.around(call, Box::new(move |table| Box::pin(async move { table.delete_meta(&seen).await }))).await
     }
 }

@@ -67,6 +67,7 @@ pub(super) fn lease_of(item: &Item) -> Result<Lease, ItemError> {
     lease.intended_for = parsed(item, INTENDED_FOR, "an owner")?;
     lease.evicted = flag(item, EVICTED)?;
     lease.stop = text(item, STOP_REASON)?.map(StopReason::parse);
+    lease.loss_accepted = flag(item, LOSS_ACCEPTED)?;
     lease.owner_switches = number(item, OWNER_SWITCHES)?.unwrap_or(0);
     lease.checkpoint_owner = parsed(item, CHECKPOINT_OWNER, "an owner")?;
     Ok(lease)

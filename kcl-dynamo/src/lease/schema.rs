@@ -26,6 +26,11 @@ pub(super) const ROOT: &str = "root";
 pub(super) const INTENDED_FOR: &str = "intendedFor";
 pub(super) const EVICTED: &str = "evicted";
 pub(super) const STOP_REASON: &str = "stopReason";
+pub(super) const LOSS_ACCEPTED: &str = "lossAccepted";
+
+/// The attributes of a lease that are ours.
+pub(super) const OUR_OWN: [&str; 8] =
+    [STREAM_ARN, STARTING_SEQUENCE, START_AT, ROOT, INTENDED_FOR, EVICTED, STOP_REASON, LOSS_ACCEPTED];
 
 /// The counter of a worker. Not `leaseCounter`: an item without that is no lease to anybody.
 pub(super) const WORKER_COUNTER: &str = "workerCounter";

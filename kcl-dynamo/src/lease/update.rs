@@ -120,6 +120,12 @@ fn actions(seen: &LeaseGuard, write: &LeaseWrite) -> BTreeMap<&'static str, Acti
     if let Some(children) = &write.children {
         actions.insert(CHILDREN, ss(children).map_or(Action::Remove, Action::Set));
     }
+    if write.accept_loss {
+        actions.insert(LOSS_ACCEPTED, Action::Set(AttributeValue::Bool(true)));
+    }
+    if write.strip {
+        actions.extend(OUR_OWN.map(|name| (name, Action::Remove)));
+    }
     actions
 }
 
@@ -128,6 +134,7 @@ fn checkpointed(at: Checkpoint) -> impl Iterator<Item = (&'static str, Action)> 
         (CHECKPOINT, Action::Set(s(&at.to_string()))),
         (SUB_SEQUENCE, Action::Set(n(0))),
         (OWNER_SWITCHES, Action::Set(n(0))),
+        (LOSS_ACCEPTED, Action::Remove),
     ];
     set.into_iter().chain(nothing_pending())
 }

@@ -14,6 +14,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("surface", &["model", "record", "contract", "policy"]),
     ("runner", &["model", "record", "contract", "policy", "surface"]),
     ("worker", &["model", "record", "contract", "policy", "surface", "runner"]),
+    ("admin", &["model", "record", "contract", "policy", "runner"]),
     ("reference", &["model", "record", "contract"]),
     ("wrap", &["model", "record", "contract"]),
     ("conformance", &["model", "record", "contract", "reference", "wrap"]),

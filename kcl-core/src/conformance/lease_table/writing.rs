@@ -34,6 +34,12 @@ fn writes() -> Vec<LeaseWrite> {
         LeaseWrite { start_at: Change::Set(millis(1_800_000_000_001)), ..LeaseWrite::default() },
         LeaseWrite { children: Some([].into()), ..LeaseWrite::default() },
         LeaseWrite { evict: true, ..LeaseWrite::take(owner("w/2")) },
+        LeaseWrite::clear_stop().accepting_loss(),
+        LeaseWrite::rewind(Checkpoint::TrimHorizon, None),
+        LeaseWrite::rewind(Checkpoint::Sequence(number(3)), Some(owner("w/1"))),
+        LeaseWrite::rewind(Checkpoint::TrimHorizon, Some(owner("w/2"))).accepting_loss(),
+        LeaseWrite { owner: Change::Clear, ..LeaseWrite::strip() },
+        LeaseWrite::strip().accepting_loss(),
     ];
     let riding: Vec<LeaseWrite> =
         writes.iter().flat_map(|write| [write.clone().with_checkpoint(at), write.clone().without_start_at()]).collect();

@@ -1,5 +1,6 @@
 //! What the virtual-time executor promises, and what the worker does on it.
 
+mod admin;
 mod adoption;
 mod cost;
 mod day;
