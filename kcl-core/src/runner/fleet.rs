@@ -23,7 +23,7 @@ use super::holding::{Holding, Parting};
 use super::member::Member;
 use super::session::{Session, StreamRun};
 use super::take::{Scan, Taking};
-use crate::contract::{LeaseError, Liveness, Mono, Rt, ShardInfo, StartReason, TaskHandle};
+use crate::contract::{LeaseError, Liveness, Mono, ShardInfo, StartReason, TaskHandle};
 use crate::model::{Lease, LeaseKey, StreamArn, WorkerId};
 use crate::policy::attention;
 use crate::policy::balance::{Balance, Move};
@@ -35,6 +35,7 @@ use crate::surface::event::EventKind;
 use crate::surface::metrics;
 
 pub(super) use watch::WorkerAnswer;
+use watch::expired;
 
 /// A request that runs beside the loop, and what it brings.
 pub(super) type Job = BoxFuture<'static, Done>;
@@ -48,6 +49,8 @@ pub(super) enum Done {
         taking: Taking,
     },
     Worker(WorkerAnswer),
+    /// How often the fleet was told to look, where the table answered.
+    Rings(Option<u64>),
     Wrote {
         key: LeaseKey,
         lease: Option<Lease>,
@@ -112,6 +115,8 @@ pub(crate) struct Fleet {
     /// From one look to the next.
     pace: Duration,
     next_watch: Mono,
+    /// How often the fleet had been told to look, when it was last asked.
+    rings: Option<u64>,
     /// Workers that a request is under way for.
     asking: BTreeSet<WorkerId>,
     /// Silent workers whose leases were looked up before their time is over.
@@ -145,6 +150,7 @@ impl Fleet {
             look_again: false,
             pace,
             next_watch: next_observation,
+            rings: None,
             asking: BTreeSet::new(),
             alarmed: BTreeSet::new(),
             draining: false,
@@ -202,6 +208,7 @@ impl Fleet {
                 }
             }
             Done::Worker(answer) => self.worker_answered(answer),
+            Done::Rings(rings) => self.heard(rings),
             Done::Wrote { key, lease } => {
                 self.pending.remove(&key);
                 if let Some(lease) = lease {
@@ -271,7 +278,8 @@ impl Fleet {
         let unclaimed: Vec<Lease> = round::unclaimed(&self.seen, &own, &streams).into_iter().cloned().collect();
         let moves = self.balance.plan(&view);
         let workers = view.workers.len();
-        self.pace = pacing::scan_every(session.liveness, session.config.observe_every, &view.workers, &session.id);
+        self.pace =
+            pacing::pace(session.liveness, session.config.observe_every, &view, held.len() + self.pending.len());
         for lease in unclaimed {
             self.take(lease, StartReason::TakenOver, &streams);
         }
@@ -484,12 +492,6 @@ impl Fleet {
             session.access.give_back(&lease).await;
             Done::Wrote { key, lease: None }
         }));
-    }
-}
-
-async fn expired(rt: &Rt, at: Option<Mono>) {
-    if let Some(at) = at {
-        rt.sleep_until(at).await;
     }
 }
 
