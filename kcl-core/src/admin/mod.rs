@@ -8,6 +8,7 @@
 
 mod access;
 mod error;
+mod liveness;
 mod plan;
 mod strip;
 mod view;

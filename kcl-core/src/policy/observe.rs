@@ -87,7 +87,7 @@ impl Observations {
 
     fn note_lease(&mut self, lease: Lease, now: Mono) {
         match self.leases.get_mut(&lease.key) {
-            Some(seen) if lease.counter == seen.item.counter => {
+            Some(seen) if lease.counter == seen.item.counter && lease.owner == seen.item.owner => {
                 seen.item = lease;
                 seen.checked = now;
             }

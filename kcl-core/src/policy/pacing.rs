@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use super::balance::WorkerView;
+use super::balance::{View, WorkerView};
 use super::observe::Observations;
 use crate::contract::{Liveness, WorkerState};
 use crate::model::WorkerId;
@@ -25,13 +25,16 @@ const SCANS_PER_INTERVAL: u32 = 4;
 /// So many workers watch each worker.
 const WATCHERS: usize = 2;
 
+/// How long from one scan to the next, of a worker that holds, or is about to hold, so many leases.
+pub(crate) fn pace(liveness: Liveness, observe_every: Duration, view: &View, held: usize) -> Duration {
+    match is_short(view, held) {
+        true => observe_every,
+        false => scan_every(liveness, observe_every, &view.workers, &view.me),
+    }
+}
+
 /// How long from one scan to the next, of a worker in a fleet of `workers`, in the order of their ids.
-pub(crate) fn scan_every(
-    liveness: Liveness,
-    observe_every: Duration,
-    workers: &[WorkerView],
-    me: &WorkerId,
-) -> Duration {
+fn scan_every(liveness: Liveness, observe_every: Duration, workers: &[WorkerView], me: &WorkerId) -> Duration {
     let fleet = u32::try_from(workers.len()).unwrap_or(u32::MAX).max(1);
     let common = observe_every.saturating_mul(fleet.max(SCANS_PER_INTERVAL)) / SCANS_PER_INTERVAL;
     match liveness {
@@ -43,6 +46,17 @@ pub(crate) fn scan_every(
             observe_every.saturating_mul(factor).min(common)
         }
     }
+}
+
+/// Whether a worker that holds, or is about to hold, so many leases has less than its share: then the others are about to hand some to it,
+/// and it looks as often as in a small fleet.
+fn is_short(view: &View, held: usize) -> bool {
+    let weight = |worker: &WorkerView| u128::from(worker.weight);
+    let all: u128 = view.workers.iter().map(weight).sum();
+    let mine: u128 = view.workers.iter().filter(|worker| worker.id == view.me).map(weight).sum();
+    // A usize has at most 64 bits.
+    let share = view.leases.len() as u128 * mine / all.max(1);
+    (held as u128) < share.min(view.limits.max_leases as u128)
 }
 
 /// The workers that this one watches by point reads: the two before it in the order of ids, the last being before the first. Those
@@ -63,6 +77,7 @@ mod tests {
     use super::*;
     use crate::contract::{Mono, WorkerItem};
     use crate::model::LeaseCounter;
+    use crate::policy::balance::{LeaseHold, LeaseView, Limits};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -102,6 +117,28 @@ mod tests {
         let fleet = fleet(100);
         let every = |n: u64| scan_every(Liveness::PerLease, SECOND, &fleet, &id(n)).as_secs();
         assert_eq!([0, 1, 2, 3, 4, 5, 6, 99].map(every), [1, 1, 2, 4, 8, 16, 25, 25]);
+    }
+
+    #[test]
+    fn a_worker_is_short_of_leases_below_its_share_by_weight_rounded_down() {
+        let limits = Limits {
+            max_leases: 3,
+            min_hold: SECOND,
+            claim_deadline: SECOND,
+            evict_after: SECOND,
+            max_moves_per_round: 1,
+        };
+        let lease = |n: usize| LeaseView {
+            key: format!("k{n}").parse().expect("legal"),
+            hold: LeaseHold::Free { intended_for: None, since: Mono::new(SECOND) },
+        };
+        let mut view =
+            View { me: id(0), workers: fleet(3), leases: (0..8).map(lease).collect(), now: Mono::new(SECOND), limits };
+        assert_eq!([0, 1, 2, 3].map(|held| is_short(&view, held)), [true, true, false, false]);
+        view.workers[0].weight = 50;
+        assert_eq!([0, 1, 2].map(|held| is_short(&view, held)), [true, false, false]);
+        view.workers[0].weight = 1000;
+        assert_eq!([2, 3].map(|held| is_short(&view, held)), [true, false], "no more than it may have");
     }
 
     #[test]

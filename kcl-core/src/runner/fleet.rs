@@ -25,7 +25,7 @@ use super::member::Member;
 use super::session::{Session, StreamRun};
 use super::subscription::Subscription;
 use super::take::{Scan, Taking};
-use crate::contract::{LeaseError, Liveness, Mono, Rt, ShardInfo, StartReason, TaskHandle};
+use crate::contract::{LeaseError, Liveness, Mono, ShardInfo, StartReason, TaskHandle};
 use crate::model::{Lease, LeaseKey, StreamArn, WorkerId};
 use crate::planted::{self, Bug};
 use crate::policy::attention;
@@ -38,6 +38,7 @@ use crate::surface::event::EventKind;
 use crate::surface::metrics;
 
 pub(super) use watch::WorkerAnswer;
+use watch::expired;
 
 /// A request that runs beside the loop, and what it brings.
 pub(super) type Job = BoxFuture<'static, Done>;
@@ -51,6 +52,8 @@ pub(super) enum Done {
         taking: Taking,
     },
     Worker(WorkerAnswer),
+    /// How often the fleet was told to look, where the table answered.
+    Rings(Option<u64>),
     Wrote {
         key: LeaseKey,
         lease: Option<Lease>,
@@ -125,6 +128,8 @@ pub(crate) struct Fleet {
     /// From one look to the next.
     pace: Duration,
     next_watch: Mono,
+    /// How often the fleet had been told to look, when it was last asked.
+    rings: Option<u64>,
     /// Workers that a request is under way for.
     asking: BTreeSet<WorkerId>,
     /// Silent workers whose leases were looked up before their time is over.
@@ -159,6 +164,7 @@ impl Fleet {
             look_again: false,
             pace,
             next_watch: next_observation,
+            rings: None,
             asking: BTreeSet::new(),
             alarmed: BTreeSet::new(),
             draining: false,
@@ -216,6 +222,7 @@ impl Fleet {
                 }
             }
             Done::Worker(answer) => self.worker_answered(answer),
+            Done::Rings(rings) => self.heard(rings),
             Done::Wrote { key, lease } => {
                 self.pending.remove(&key);
                 if let Some(lease) = lease {
@@ -285,7 +292,8 @@ impl Fleet {
         let unclaimed: Vec<Lease> = round::unclaimed(&self.seen, &own, &streams).into_iter().cloned().collect();
         let moves = self.balance.plan(&view);
         let workers = view.workers.len();
-        self.pace = pacing::scan_every(session.liveness, session.config.observe_every, &view.workers, &session.id);
+        self.pace =
+            pacing::pace(session.liveness, session.config.observe_every, &view, held.len() + self.pending.len());
         for lease in unclaimed {
             self.take(lease, StartReason::TakenOver, &streams);
         }
@@ -499,12 +507,6 @@ impl Fleet {
             session.access.give_back(&lease).await;
             Done::Wrote { key, lease: None }
         }));
-    }
-}
-
-async fn expired(rt: &Rt, at: Option<Mono>) {
-    if let Some(at) = at {
-        rt.sleep_until(at).await;
     }
 }
 

@@ -129,8 +129,15 @@ impl Member {
                 self.report_lateness(due);
             }
             let mut backoff = Backoff::new(Duration::from_millis(20), self.setting.timing.renew_every());
+            let joining = self.item.counter == LeaseCounter(0);
             loop {
                 match self.beat().await {
+                    Beat::Shown if joining => {
+                        // The others look at once; one that is not told looks later.
+                        let limit = self.setting.timing.request_timeout();
+                        let _told_or_not = rt.timeout(limit, self.setting.table.ring()).await;
+                        break;
+                    }
                     Beat::Shown => break,
                     Beat::Again => rt.sleep(rt.jitter(backoff.next_pause())).await,
                     Beat::Refused => return,

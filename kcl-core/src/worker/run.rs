@@ -151,10 +151,17 @@ impl Parts {
 
     /// Gives the leases away and the membership up.
     async fn part(&self, member: &mut Member, fleet: Fleet) -> Drained {
+        let drained = self.let_go(member, fleet).await;
+        self.access().ring().await;
+        drained
+    }
+
+    async fn let_go(&self, member: &mut Member, fleet: Fleet) -> Drained {
         match self.meta.liveness {
             Liveness::PerLease => {
                 // First, so that the others do not leave to this worker what it gives away.
                 member.leave().await;
+                self.access().ring().await;
                 fleet.drain().await
             }
             Liveness::PerWorker => {
@@ -238,6 +245,7 @@ impl Parts {
 }
 
 /// How joining a fleet ended.
+#[expect(clippy::large_enum_variant, reason = "one at a time lives")]
 enum Joining {
     Joined(Member),
     /// The incarnation was given up before it had begun: another is drawn.

@@ -32,13 +32,15 @@ pub enum LeaseOperation {
     DeleteMarker,
     FixMeta,
     DeleteMeta,
+    Ring,
+    Rings,
 }
 
 impl LeaseOperation {
     /// Whether it may change the table.
     #[must_use]
     pub fn is_write(self) -> bool {
-        !matches!(self, Self::Scan | Self::Get | Self::Worker)
+        !matches!(self, Self::Scan | Self::Get | Self::Worker | Self::Rings)
     }
 
     /// The method's name.
@@ -61,6 +63,8 @@ impl LeaseOperation {
             Self::DeleteMarker => "delete_marker",
             Self::FixMeta => "fix_meta",
             Self::DeleteMeta => "delete_meta",
+            Self::Ring => "ring",
+            Self::Rings => "rings",
         }
     }
 }
@@ -240,5 +244,14 @@ impl<W: AroundLeaseTable> LeaseTable for W {
         let call = LeaseCall::new(LeaseOperation::DeleteMeta, "");
         let seen = *seen;
         self.around(call, Box::new(move |table| Box::pin(async move { table.delete_meta(&seen).await }))).await
+    }
+    async fn ring(&self) -> Result<(), LeaseError> {
+        let call = LeaseCall::new(LeaseOperation::Ring, "");
+        self.around(call, Box::new(move |table| Box::pin(async move { table.ring().await }))).await
+    }
+
+    async fn rings(&self) -> Result<u64, LeaseError> {
+        let call = LeaseCall::new(LeaseOperation::Rings, "");
+        self.around(call, Box::new(move |table| Box::pin(async move { table.rings().await }))).await
     }
 }

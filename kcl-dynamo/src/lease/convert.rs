@@ -225,6 +225,12 @@ pub(super) fn meta_of(item: &Item) -> Result<TableMeta, ItemError> {
     })
 }
 
+/// How often the fleet was told to look.
+pub(super) fn rings_of(item: &Item) -> Result<u64, ItemError> {
+    let rings = number(item, META_RINGS)?.unwrap_or_default();
+    u64::try_from(rings).map_err(|_| ItemError::Damaged { name: META_RINGS, wanted: "a whole number" })
+}
+
 /// `None` for a liveness that this crate cannot write down.
 pub(super) fn meta_item(meta: &TableMeta) -> Option<Item> {
     let liveness = match meta.liveness {

@@ -57,6 +57,7 @@ pub(super) const MARKER_COMPLETE: &str = "bootstrapComplete";
 pub(super) const META_SCHEMA: &str = "schemaVersion";
 pub(super) const META_LIVENESS: &str = "liveness";
 pub(super) const META_KEY_FORM: &str = "keyForm";
+pub(super) const META_RINGS: &str = "rings";
 
 pub(super) const TYPE_LEASE: &str = "LEASE";
 pub(super) const TYPE_WORKER: &str = "KCL_RS_WORKER";

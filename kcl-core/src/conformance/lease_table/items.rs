@@ -133,3 +133,17 @@ pub(super) async fn a_newer_meta_is_refused(bed: &dyn LeaseTableBed) -> CaseResu
     }
     Ok(())
 }
+
+pub(super) async fn the_fleet_is_told_by_a_number_that_only_rises(bed: &dyn LeaseTableBed) -> CaseResult {
+    let table = bed.table();
+    assert_eq!(table.rings().await?, 0);
+    refused(table.ring().await, None);
+    let meta = TableMeta { schema: SCHEMA_VERSION, liveness: Liveness::PerLease, key_form: KeyForm::Qualified };
+    table.fix_meta(&meta).await?;
+    assert_eq!(table.rings().await?, 0);
+    try_join_all((0..4).map(|_| table.ring())).await?;
+    assert_eq!(table.rings().await?, 4);
+    assert_eq!(table.fix_meta(&meta).await?, meta, "it is as it was");
+    table.delete_meta(&meta).await?;
+    Ok(())
+}

@@ -3,13 +3,14 @@
 //! ```text
 //!   point reads of two (every `observe_every`, in a large fleet) ─┐
 //!   scans ────────────────────────────────────────────────────────┴─► silent for D ──► fence ──► inherit
+//!   somebody has come or gone, and rings ──► one small read (as often) ──► scan
 //!   a lease names a worker that no scan shows ──► point read ──► gone ──► its leases may be taken
 //! ```
 
 use std::collections::BTreeSet;
 
-use super::Fleet;
-use crate::contract::{Liveness, Mono, StartReason, WorkerItem, WorkerState};
+use super::{Done, Fleet};
+use crate::contract::{Liveness, Mono, Rt, StartReason, WorkerItem, WorkerState};
 use crate::model::{LeaseKey, Owner, WorkerId};
 use crate::policy::observe::Reply;
 use crate::policy::pacing;
@@ -48,6 +49,12 @@ impl Fleet {
     pub(super) fn watch(&mut self) {
         let (session, now) = (self.session.clone(), self.session.rt().now());
         self.next_watch = now + session.rt().jitter(session.config.observe_every);
+        if self.pace > session.config.observe_every {
+            let listening = session.clone();
+            self.jobs.push(Box::pin(async move {
+                Done::Rings(listening.access.bounded(listening.access.table.rings()).await.ok())
+            }));
+        }
         if !self.watches() {
             return;
         }
@@ -85,6 +92,14 @@ impl Fleet {
         }
         for id in doubted {
             self.ask_for(id);
+        }
+    }
+
+    /// Looks at once if somebody has told the fleet to.
+    pub(super) fn heard(&mut self, rings: Option<u64>) {
+        let Some(rings) = rings else { return };
+        if self.rings.replace(rings).is_some_and(|before| before != rings) {
+            self.look_now();
         }
     }
 
@@ -173,5 +188,12 @@ impl Fleet {
     pub(super) fn set_next_expiry(&mut self, now: Mono) {
         let held = BTreeSet::new();
         self.next_expiry = round::next_expiry(&self.seen, &self.own(&held), self.session.access.timing, now);
+    }
+}
+
+/// Until `at`; at once where there is nothing to wait for.
+pub(super) async fn expired(rt: &Rt, at: Option<Mono>) {
+    if let Some(at) = at {
+        rt.sleep_until(at).await;
     }
 }
