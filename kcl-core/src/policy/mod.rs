@@ -4,6 +4,7 @@
 pub(crate) mod backoff;
 pub(crate) mod balance;
 pub(crate) mod budget;
+pub(crate) mod expect;
 pub(crate) mod lineage;
 pub(crate) mod listing;
 pub(crate) mod loss;

@@ -12,8 +12,8 @@ pub(crate) struct Seen<T> {
     pub(crate) item: T,
     /// When the reply was received that first showed this counter.
     pub(crate) since: Mono,
-    /// When the reply was received that first showed this owner.
-    pub(crate) owner_since: Mono,
+    /// When the reply was received that first showed this owner; absent when the first look at the table did.
+    pub(crate) owner_since: Option<Mono>,
 }
 
 impl<T> Seen<T> {
@@ -28,6 +28,8 @@ impl<T> Seen<T> {
 pub(crate) struct Observations {
     leases: BTreeMap<LeaseKey, Seen<Lease>>,
     workers: BTreeMap<WorkerId, Seen<WorkerItem>>,
+    /// There was a whole scan.
+    looked: bool,
 }
 
 impl Observations {
@@ -40,6 +42,7 @@ impl Observations {
         for lease in leases {
             self.lease(lease, now);
         }
+        self.looked = true;
         let ids: BTreeSet<WorkerId> = workers.iter().map(|worker| worker.id.clone()).collect();
         self.workers.retain(|id, _| ids.contains(id));
         for worker in workers {
@@ -47,7 +50,7 @@ impl Observations {
                 Some(seen) if worker.counter == seen.item.counter => seen.item = worker,
                 Some(seen) if worker.counter.0.wrapping_sub(seen.item.counter.0) < 0 => {}
                 _ => {
-                    self.workers.insert(worker.id.clone(), Seen { item: worker, since: now, owner_since: now });
+                    self.workers.insert(worker.id.clone(), Seen { item: worker, since: now, owner_since: Some(now) });
                 }
             }
         }
@@ -60,7 +63,7 @@ impl Observations {
             Some(seen) if lease.counter.0.wrapping_sub(seen.item.counter.0) < 0 => {}
             seen => {
                 let same_owner = seen.filter(|seen| seen.item.owner == lease.owner);
-                let owner_since = same_owner.map_or(now, |seen| seen.owner_since);
+                let owner_since = same_owner.map_or(self.looked.then_some(now), |seen| seen.owner_since);
                 self.leases.insert(lease.key.clone(), Seen { item: lease, since: now, owner_since });
             }
         }

@@ -13,6 +13,8 @@ use crate::model::{KeyForm, Lease, LeaseKey, Owner, StreamArn, WorkerId};
 pub(crate) struct Own<'a> {
     pub(crate) id: &'a WorkerId,
     pub(crate) weight: u32,
+    /// It gives everything away.
+    pub(crate) leaving: bool,
     /// Leases it holds.
     pub(crate) held: &'a BTreeSet<LeaseKey>,
     /// Leases that a request is under way for.
@@ -28,13 +30,23 @@ pub(crate) fn live_workers(seen: &Observations, own: &Own<'_>, timing: LeaseTimi
     let others = seen
         .workers()
         .values()
-        .filter(|worker| worker.item.id != *own.id && worker.item.state == WorkerState::Live)
+        .filter(|worker| worker.item.id != *own.id && worker.item.state.lives())
         .filter(|worker| !worker.stood_still(timing.duration(), now) && !negligent.contains(&worker.item.id.owner()))
-        .map(|worker| WorkerView { id: worker.item.id.clone(), weight: worker.item.weight });
+        .map(|worker| WorkerView {
+            id: worker.item.id.clone(),
+            weight: worker.item.weight,
+            leaving: worker.item.state == WorkerState::Leaving,
+        });
     let mut workers: Vec<WorkerView> = others.collect();
-    workers.push(WorkerView { id: own.id.clone(), weight: own.weight });
+    workers.push(WorkerView { id: own.id.clone(), weight: own.weight, leaving: own.leaving });
     workers.sort_by(|a, b| a.id.cmp(&b.id));
     workers
+}
+
+/// How many other workers live and stay.
+pub(crate) fn successors(seen: &Observations, me: &WorkerId, timing: LeaseTiming, now: Mono) -> usize {
+    let stays = |worker: &&Seen<WorkerItem>| worker.item.id != *me && worker.item.state == WorkerState::Live;
+    seen.workers().values().filter(stays).filter(|worker| !worker.stood_still(timing.duration(), now)).count()
 }
 
 /// Whether another owner must renew the lease.
@@ -63,7 +75,7 @@ pub(crate) fn view(
         .values()
         .filter(|lease| wants_an_owner(&lease.item) && streams.stream_of(&lease.item).is_some())
         .filter(|lease| own.held.contains(&lease.item.key) || parents_done(seen, &lease.item, streams))
-        .map(|lease| LeaseView { key: lease.item.key.clone(), hold: hold(lease, own, timing, now) })
+        .map(|lease| LeaseView { key: lease.item.key.clone(), hold: hold(lease, own, timing, now), cost: 1 })
         .collect();
     View { me: own.id.clone(), workers: live_workers(seen, own, timing, now), leases, now, limits }
 }
@@ -156,7 +168,7 @@ pub(crate) fn departed<'a>(
         .values()
         .filter(|worker| worker.item.id != *own.id)
         .filter_map(|worker| match worker.item.state {
-            WorkerState::Live | WorkerState::Evicted => {
+            WorkerState::Live | WorkerState::Leaving | WorkerState::Evicted => {
                 worker.stood_still(long_gone, now).then_some((&worker.item, Farewell::Fence))
             }
             WorkerState::Fenced => {

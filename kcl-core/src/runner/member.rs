@@ -14,6 +14,12 @@ pub(crate) struct Member {
     rt: Rt,
     timing: LeaseTiming,
     item: WorkerItem,
+    /// What the heartbeats say.
+    state: WorkerState,
+    /// There is news, which do not wait for the next heartbeat.
+    news: bool,
+    /// A write on the item's counter went unanswered and may still be applied.
+    unanswered: bool,
 }
 
 impl Member {
@@ -36,33 +42,54 @@ impl Member {
             }
             Err(error) => return Err(error),
         };
-        Ok(Self { table, rt, timing, item })
+        Ok(Self { table, rt, timing, item, state: WorkerState::Live, news: false, unanswered: false })
+    }
+
+    /// Tells the fleet, from the next heartbeat on, which is sent at once: nothing more is meant for this worker.
+    pub(crate) fn announce_leaving(&mut self) {
+        self.state = WorkerState::Leaving;
+        self.news = true;
+    }
+
+    /// Shows that the worker lives for as long as `work` takes, or until the fleet has given it up; then `work` goes on without it.
+    pub(crate) async fn stay_during<T>(&mut self, work: impl Future<Output = T> + Send) -> T {
+        let mut work = std::pin::pin!(work);
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = self.stay() => {}
+        }
+        work.await
     }
 
     /// Shows that the worker lives, until the fleet has given it up.
     pub(crate) async fn stay(&mut self) {
-        let mut unanswered = false;
         loop {
-            self.rt.sleep(self.timing.renew_every()).await;
-            let call = self.table.write_worker(&self.item, WorkerState::Live);
+            if !std::mem::take(&mut self.news) {
+                self.rt.sleep(self.timing.renew_every()).await;
+            }
+            // Until it is answered: a heartbeat that is dropped may still be applied.
+            let before = std::mem::replace(&mut self.unanswered, true);
+            let call = self.table.write_worker(&self.item, self.state);
             let answered = self.rt.timeout(self.timing.request_timeout(), call).await;
             match answered.unwrap_or_else(|| Err(timed_out())) {
                 Ok(item) => {
                     self.item = item;
-                    unanswered = false;
+                    self.unanswered = false;
                 }
                 Err(error) if matches!(error.kind(), LeaseErrorKind::Conflict { .. }) => {
                     // It may be our own heartbeat, whose answer was lost, that moved the counter.
                     match self.look().await {
-                        Some(item) if unanswered && item.state == WorkerState::Live => {
+                        Some(item) if before && item.state.lives() => {
+                            self.news = item.state != self.state;
                             self.item = item;
-                            unanswered = false;
+                            self.unanswered = false;
                         }
                         _ => return,
                     }
                 }
                 Err(error) => {
-                    unanswered |= error.is_unknown();
+                    self.unanswered = before || error.is_unknown();
                     tracing::warn!(%error, "the worker's sign of life failed");
                 }
             }

@@ -6,10 +6,8 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-
 use super::for_each::ForEach;
-use super::handle::WorkerHandle;
+use super::handle::{Stop, WorkerHandle};
 use super::run::{Parts, Worker};
 use crate::contract::{
     LeaseError, LeaseTable, ProcessError, RecordProcessorFactory, Rt, ShardInfo, StreamSource, TaskClass,
@@ -241,8 +239,8 @@ impl CheckedWorker {
             tracing::warn!(stream = %older, "the table had an older stream, which is not read: name it with .stream(…) beside the table to drain it");
         }
         tracing::info!(application = builder.application, streams = ?arns, "the worker is ready to run");
-        let (board, shutdown, events) = (Board::default(), CancellationToken::new(), Events::new(rt.clone()));
-        let handle = WorkerHandle::new(board.clone(), events.source(), shutdown.clone());
+        let (board, stop, events) = (Board::default(), Stop::default(), Events::new(rt.clone()));
+        let handle = WorkerHandle::new(board.clone(), events.source(), stop.clone());
         let parts = Parts {
             rt,
             table: builder.leases,
@@ -255,7 +253,7 @@ impl CheckedWorker {
             events,
             board,
         };
-        Ok(Worker { parts, handle, shutdown })
+        Ok(Worker { parts, handle, stop })
     }
 }
 

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::builder::WorkerBuilder;
-use super::handle::WorkerHandle;
+use super::handle::{Stop, WorkerHandle};
 use crate::contract::{LeaseError, LeaseTable, Rt, StreamSource, TaskClass, TaskEnd};
 use crate::model::{IdError, KeyForm, StartPosition, StreamArn, WorkerId};
 use crate::policy::tenure::LeaseTiming;
@@ -21,7 +21,7 @@ use crate::surface::status::Board;
 pub struct Worker {
     pub(super) parts: Parts,
     pub(super) handle: WorkerHandle,
-    pub(super) shutdown: CancellationToken,
+    pub(super) stop: Stop,
 }
 
 /// What every session of a worker is made of.
@@ -102,13 +102,13 @@ impl Worker {
     where
         F: Future + Send,
     {
-        let Self { parts, shutdown, .. } = self;
+        let Self { parts, stop: asked, .. } = self;
         let rt = parts.rt.clone();
-        let mut engine = rt.spawn("worker", TaskClass::Lease, parts.run(shutdown.clone()));
+        let mut engine = rt.spawn("worker", TaskClass::Lease, parts.run(asked.clone()));
         tokio::select! {
             biased;
             ended = &mut engine => return ended?,
-            _ = stop => shutdown.cancel(),
+            _ = stop => asked.gracefully.cancel(),
         }
         engine.await?
     }
@@ -116,13 +116,13 @@ impl Worker {
 
 impl Parts {
     /// Runs sessions until asked to stop: one after the other, each under a new incarnation.
-    async fn run(self, shutdown: CancellationToken) -> Result<Report, RunError> {
+    async fn run(self, stop: Stop) -> Result<Report, RunError> {
         let budget = ByteBudget::new(self.config.memory, self.config.concurrent_fetches);
         loop {
             let drawn = self.rt.next_u64();
             let name = self.config.name.clone().unwrap_or_else(|| format!("worker-{:08x}", drawn >> 32));
             let id = WorkerId::new(&name, drawn)?;
-            let Some(mut member) = self.join(&id, &shutdown).await? else {
+            let Some(mut member) = self.join(&id, &stop.gracefully).await? else {
                 return Ok(Report { released: 0, abandoned: 0 });
             };
             self.board.joined(id.clone());
@@ -130,10 +130,15 @@ impl Parts {
             let session = Arc::new(self.session(id.clone(), &budget));
             let mut fleet = Fleet::new(session);
             let span = tracing::info_span!("fleet", worker = %id);
-            let end = fleet.work(&mut member, &shutdown).instrument(span.clone()).await;
-            // First, so that the others do not leave to this worker what it gives away.
+            let end = fleet.work(&mut member, &stop.gracefully).instrument(span.clone()).await;
+            let drained = match end {
+                WorkEnd::Shutdown => {
+                    member.announce_leaving();
+                    member.stay_during(fleet.leave(&stop.now)).instrument(span).await
+                }
+                WorkEnd::Fenced => fleet.drain(&stop.now).instrument(span).await,
+            };
             member.leave().await;
-            let drained = fleet.drain().instrument(span).await;
             match end {
                 WorkEnd::Shutdown => {
                     return Ok(Report { released: drained.released, abandoned: drained.abandoned });

@@ -137,9 +137,10 @@ pub(super) fn worker_of(item: &Item) -> Result<WorkerItem, ItemError> {
         counter: LeaseCounter(required(number(item, WORKER_COUNTER)?, WORKER_COUNTER)?),
         state: match required(text(item, WORKER_STATE)?, WORKER_STATE)? {
             "LIVE" => WorkerState::Live,
+            "LEAVING" => WorkerState::Leaving,
             "EVICTED" => WorkerState::Evicted,
             "FENCED" => WorkerState::Fenced,
-            _ => return Err(ItemError::Damaged { name: WORKER_STATE, wanted: "LIVE, EVICTED or FENCED" }),
+            _ => return Err(ItemError::Damaged { name: WORKER_STATE, wanted: "LIVE, LEAVING, EVICTED or FENCED" }),
         },
         weight: u32::try_from(weight).map_err(|_| ItemError::Damaged { name: WORKER_WEIGHT, wanted: "a weight" })?,
     })
@@ -148,6 +149,7 @@ pub(super) fn worker_of(item: &Item) -> Result<WorkerItem, ItemError> {
 pub(super) fn worker_state(state: WorkerState) -> AttributeValue {
     s(match state {
         WorkerState::Live => "LIVE",
+        WorkerState::Leaving => "LEAVING",
         WorkerState::Evicted => "EVICTED",
         WorkerState::Fenced => "FENCED",
     })

@@ -2,6 +2,7 @@
 
 mod losses;
 mod network;
+mod owners;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -21,6 +22,7 @@ use serde_dynamo::{AttributeValue, Item};
 
 pub use losses::Losses;
 pub use network::{Network, Weather};
+pub use owners::{Owned, Owners};
 
 use crate::history::{Event, History, Session, Truth, Verdict};
 use crate::world::{self, Conduct, RecordingProcessor, Script};
@@ -98,9 +100,23 @@ impl Setup {
         leases.set_scan_lag(self.scan_lag);
         let source = (self.source)(Arc::new(service.clone()));
         let losses = Losses::new(sim, &service, &stream, &history, self.losses);
-        let observed = observed(sim, &leases, &history);
+        let owners = Owners::default();
+        let observed = observed(sim, &leases, &history, &owners);
         let (sim, setup) = (sim.clone(), self);
-        Fleet { sim, source, service, stream, table, leases, observed, history, losses, setup, written: Arc::default() }
+        Fleet {
+            sim,
+            source,
+            service,
+            stream,
+            table,
+            leases,
+            owners,
+            observed,
+            history,
+            losses,
+            setup,
+            written: Arc::default(),
+        }
     }
 }
 
@@ -117,6 +133,8 @@ pub struct Fleet {
     pub table: TableName,
     /// The leases, as they are.
     pub leases: MemoryLeaseTable,
+    /// Who owned what, and when.
+    pub owners: Owners,
     /// What the processors saw and what was recorded.
     pub history: History,
     /// What was reported as lost.
@@ -128,9 +146,11 @@ pub struct Fleet {
     written: Arc<AtomicUsize>,
 }
 
-/// The table, with a line in the history whenever a call has changed the checkpoint of a lease.
-fn observed(sim: &Handle, leases: &MemoryLeaseTable, history: &History) -> Arc<dyn LeaseTable> {
+/// The table, with a line in the history whenever a call has changed the checkpoint of a lease, and one in the owners' log whenever one
+/// has changed its owner.
+fn observed(sim: &Handle, leases: &MemoryLeaseTable, history: &History, owners: &Owners) -> Arc<dyn LeaseTable> {
     let told: Mutex<BTreeMap<String, Checkpoint>> = Mutex::default();
+    let owners = owners.clone();
     let inner = Arc::new(leases.clone());
     let (sim, leases, history) = (sim.clone(), leases.clone(), history.clone());
     Arc::new(ObservedLeaseTable::new(inner, move |call| {
@@ -140,6 +160,7 @@ fn observed(sim: &Handle, leases: &MemoryLeaseTable, history: &History) -> Arc<d
         let Ok(key) = call.subject.parse() else { return };
         // The table in memory answers at once.
         let Some(Ok(Some(lease))) = leases.get(&key).now_or_never() else { return };
+        owners.note(sim.now(), &lease);
         let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.insert(call.subject.clone(), lease.checkpoint) != Some(lease.checkpoint) {
             history.record(sim.now(), Session::WORLD, &lease.shard, Event::Recorded(lease.checkpoint));

@@ -2,10 +2,13 @@
 
 mod adoption;
 mod day;
+mod deploy;
 mod determinism;
 mod executor;
 mod failures;
 mod faults;
+mod figures;
+mod handover;
 mod memory;
 mod nodes;
 mod ownership;
