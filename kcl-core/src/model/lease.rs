@@ -45,6 +45,8 @@ pub struct Lease {
     pub stop: Option<StopReason>,
     /// How often the owner changed since the last checkpoint. Kept for the Java library.
     pub owner_switches: i64,
+    /// What reading the shard took lately, in KB a second, on a coarse scale. Its owner records it with other writes.
+    pub load: Option<u32>,
     /// The owner that a Java leader asked to hand the lease to [`Lease::owner`], which reads it once this is gone.
     pub checkpoint_owner: Option<Owner>,
 }
@@ -71,6 +73,7 @@ impl Lease {
             evicted: false,
             stop: None,
             owner_switches: 0,
+            load: None,
             checkpoint_owner: None,
         }
     }
@@ -115,6 +118,9 @@ impl Lease {
         write.start_at.apply(&mut next.start_at);
         write.intended_for.apply(&mut next.intended_for);
         write.stop.apply(&mut next.stop);
+        if write.load.is_some() {
+            next.load = write.load;
+        }
         if write.evict {
             next.evicted = true;
         }
@@ -277,6 +283,8 @@ pub struct LeaseWrite {
     pub evict: bool,
     /// See [`Lease::stop`].
     pub stop: Change<StopReason>,
+    /// Replaces [`Lease::load`] where it is given.
+    pub load: Option<u32>,
 }
 
 impl LeaseWrite {
@@ -328,6 +336,13 @@ impl LeaseWrite {
     #[must_use]
     pub fn with_checkpoint(mut self, checkpoint: Option<Checkpoint>) -> Self {
         self.checkpoint = checkpoint;
+        self
+    }
+
+    /// Records what reading the shard takes.
+    #[must_use]
+    pub fn with_load(mut self, load: Option<u32>) -> Self {
+        self.load = load;
         self
     }
 

@@ -165,19 +165,22 @@ impl Balance {
     /// What I am to do now.
     pub(crate) fn plan(&mut self, view: &View) -> Plan {
         self.note_deaf(view);
-        let settled = self.has_settled(view);
+        let quiet = self.quiet_time(view);
+        let settle = view.limits.settle;
         let Some(mut seats) = Seats::of(view, &self.deaf) else {
             self.over.clear();
             return Plan::default();
         };
         seats.give_pool();
         let mut transfers = seats.clear_out();
-        if settled {
+        // A receiver looks out a little before the giver's clock has come so far.
+        if quiet.saturating_add(view.limits.claim_deadline / 2) >= settle {
             transfers.extend(seats.even_out());
         }
         let mut moves = seats.takes(view);
         let this_round = seats.this_round(&transfers, view.limits.moves_per_round);
-        let own = this_round.iter().filter(|transfer| transfer.from == seats.me);
+        let own =
+            this_round.iter().filter(|transfer| transfer.from == seats.me && (transfer.forced || quiet >= settle));
         moves.extend(own.map(|transfer| Move::HandOver {
             key: seats.key(transfer).clone(),
             to: seats.seats[transfer.to].id.clone(),
@@ -187,8 +190,8 @@ impl Balance {
         Plan { moves, expected: coming.into_iter().map(|transfer| seats.key(transfer).clone()).collect() }
     }
 
-    /// Whether the same workers have been there for long enough.
-    fn has_settled(&mut self, view: &View) -> bool {
+    /// How long the same workers have been there; for ever where they would never be.
+    fn quiet_time(&mut self, view: &View) -> Duration {
         let (now, settle) = (view.now, view.limits.settle);
         let workers = view.workers.iter().filter(|worker| !worker.leaving).map(|worker| worker.id.clone());
         let workers: BTreeSet<WorkerId> = workers.collect();
@@ -200,7 +203,8 @@ impl Balance {
             crew.workers = workers;
             crew.since = now;
         }
-        now.since(crew.since) >= settle || now.since(crew.restless_since) >= settle.saturating_mul(Self::RESTLESS_FOR)
+        let restless = now.since(crew.restless_since) >= settle.saturating_mul(Self::RESTLESS_FOR);
+        if restless { Duration::MAX } else { now.since(crew.since) }
     }
 
     fn note_deaf(&mut self, view: &View) {

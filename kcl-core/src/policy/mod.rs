@@ -7,6 +7,7 @@ pub(crate) mod budget;
 pub(crate) mod expect;
 pub(crate) mod lineage;
 pub(crate) mod listing;
+pub(crate) mod load;
 pub(crate) mod loss;
 pub(crate) mod observe;
 pub(crate) mod polling;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::balance::{LeaseHold, LeaseView, Limits, View, WorkerView};
+use super::load;
 use super::observe::{Observations, Seen};
 use super::tenure::LeaseTiming;
 use crate::contract::{Mono, WorkerItem, WorkerState};
@@ -75,7 +76,11 @@ pub(crate) fn view(
         .values()
         .filter(|lease| wants_an_owner(&lease.item) && streams.stream_of(&lease.item).is_some())
         .filter(|lease| own.held.contains(&lease.item.key) || parents_done(seen, &lease.item, streams))
-        .map(|lease| LeaseView { key: lease.item.key.clone(), hold: hold(lease, own, timing, now), cost: 1 })
+        .map(|lease| LeaseView {
+            key: lease.item.key.clone(),
+            hold: hold(lease, own, timing, now),
+            cost: load::cost(lease.item.load),
+        })
         .collect();
     View { me: own.id.clone(), workers: live_workers(seen, own, timing, now), leases, now, limits }
 }

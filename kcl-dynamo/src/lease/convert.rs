@@ -68,8 +68,15 @@ pub(super) fn lease_of(item: &Item) -> Result<Lease, ItemError> {
     lease.evicted = flag(item, EVICTED)?;
     lease.stop = text(item, STOP_REASON)?.map(StopReason::parse);
     lease.owner_switches = number(item, OWNER_SWITCHES)?.unwrap_or(0);
+    lease.load = load_of(item);
     lease.checkpoint_owner = parsed(item, CHECKPOINT_OWNER, "an owner")?;
     Ok(lease)
+}
+
+/// Java writes a fraction. What is no number is none: nothing depends on it but who reads the shard.
+fn load_of(item: &Item) -> Option<u32> {
+    let load = item.get(THROUGHPUT)?.as_n().ok()?.parse::<f64>().ok()?;
+    Some(load as u32)
 }
 
 /// Java names the shard in qualified items; a bare key is the shard.

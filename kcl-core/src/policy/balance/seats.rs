@@ -62,6 +62,8 @@ pub(super) struct Transfer {
     pub(super) to: usize,
     /// Its place among what the giver holds.
     held: usize,
+    /// The giver may not keep it; otherwise the move evens things out.
+    pub(super) forced: bool,
 }
 
 impl Seat<'_> {
@@ -184,7 +186,7 @@ impl<'a> Seats<'a> {
             let seat = &mut self.seats[from];
             seat.give(cost);
             seat.held[held].movable = false;
-            transfers.push(Transfer { from, to, held });
+            transfers.push(Transfer { from, to, held, forced: true });
         }
         transfers
     }
@@ -205,7 +207,7 @@ impl<'a> Seats<'a> {
                 Some((held, cost)) => {
                     self.seats[from].give(cost);
                     self.seats[to].get(cost);
-                    transfers.push(Transfer { from, to, held });
+                    transfers.push(Transfer { from, to, held, forced: false });
                 }
                 None => givers.retain(|n| *n != from),
             }

@@ -37,10 +37,11 @@ impl Fleet {
 }
 
 impl Session {
-    /// Reads a lease again and again until it has another owner than `seen`, or none; until the claim deadline at most.
+    /// Reads a lease again and again until it has another owner than `seen`, or none; for a little longer than it takes two workers to look, one after the
+    /// other.
     async fn handed_over(self: &Arc<Self>, seen: &Lease) -> Option<Lease> {
         let rt = self.rt();
-        let until = rt.now() + self.limits().claim_deadline;
+        let until = rt.now() + self.limits().claim_deadline * 3 / 2;
         while rt.now() < until {
             rt.sleep(rt.jitter(Expecting::LOOK_EVERY)).await;
             match self.access.bounded(self.access.table.get(&seen.key)).await {

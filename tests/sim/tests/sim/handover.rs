@@ -171,6 +171,7 @@ fn a_second_request_drops_the_running_calls_and_nothing_is_lost() {
             let report = a.stop().await;
             assert!(report.abandoned > 0, "seed {seed}: {report:?}");
             assert!(sim.now() - began < SECOND, "seed {seed}: {:?}", sim.now() - began);
+            sim.sleep(3 * SECOND).await;
             let verdict = fleet.drained(5 * SECOND).await;
             assert_eq!(verdict.delivered, 200, "seed {seed}: {verdict}");
             assert_eq!(owned(&[b]), [4], "seed {seed}");
