@@ -279,7 +279,7 @@ impl Fleet {
         for planned in plan.moves {
             self.carry_out(planned, &streams);
         }
-        self.expect(plan.expected);
+        self.look_out_for(plan.expected);
         for (worker, what) in departed {
             self.jobs.push(Box::pin(session.clone().see_off(worker, what)));
         }

@@ -11,7 +11,7 @@ use crate::runner::session::Session;
 
 impl Fleet {
     /// Begins to watch what the plan expects.
-    pub(super) fn expect(&mut self, expected: Vec<LeaseKey>) {
+    pub(super) fn look_out_for(&mut self, expected: Vec<LeaseKey>) {
         for key in self.expecting.begin(expected) {
             let Some(lease) = self.seen.leases().get(&key).map(|seen| seen.item.clone()) else { continue };
             let session = self.session.clone();
