@@ -13,8 +13,8 @@ pub(crate) struct Seen<T> {
     pub(crate) item: T,
     /// When the reply was received that first showed this counter.
     pub(crate) since: Mono,
-    /// When the reply was received that first showed this owner.
-    pub(crate) owner_since: Mono,
+    /// When the reply was received that first showed this owner; absent when the first look at the table did.
+    pub(crate) owner_since: Option<Mono>,
     /// When the last reply was received that showed this counter.
     pub(crate) checked: Mono,
     /// Which reply first showed this owner.
@@ -57,6 +57,8 @@ pub(crate) struct Observations {
     workers: BTreeMap<WorkerId, Seen<WorkerItem>>,
     replies: Reply,
     gone: BTreeMap<Owner, Gone>,
+    /// There was a whole scan.
+    looked: bool,
 }
 
 impl Observations {
@@ -72,6 +74,7 @@ impl Observations {
         for lease in leases {
             self.note_lease(lease, now);
         }
+        self.looked = true;
         let ids: BTreeSet<WorkerId> = workers.iter().map(|worker| worker.id.clone()).collect();
         self.workers.retain(|id, _| ids.contains(id));
         for worker in workers {
@@ -94,8 +97,8 @@ impl Observations {
             Some(seen) if lease.counter.0.wrapping_sub(seen.item.counter.0) < 0 => {}
             seen => {
                 let same_owner = seen.filter(|seen| seen.item.owner == lease.owner);
-                let (owner_since, owner_reply) =
-                    same_owner.map_or((now, self.replies), |seen| (seen.owner_since, seen.owner_reply));
+                let (owner_since, owner_reply) = same_owner
+                    .map_or((self.looked.then_some(now), self.replies), |seen| (seen.owner_since, seen.owner_reply));
                 let key = lease.key.clone();
                 self.leases.insert(key, Seen { item: lease, since: now, owner_since, checked: now, owner_reply });
             }
@@ -111,7 +114,8 @@ impl Observations {
             Some(seen) if worker.counter.0.wrapping_sub(seen.item.counter.0) < 0 => {}
             _ => {
                 let (id, owner_reply) = (worker.id.clone(), self.replies);
-                self.workers.insert(id, Seen { item: worker, since: now, owner_since: now, checked: now, owner_reply });
+                let owner_since = Some(now);
+                self.workers.insert(id, Seen { item: worker, since: now, owner_since, checked: now, owner_reply });
             }
         }
     }

@@ -51,7 +51,7 @@ fn scan_every(liveness: Liveness, observe_every: Duration, workers: &[WorkerView
 /// Whether a worker that holds, or is about to hold, so many leases has less than its share: then the others are about to hand some to it,
 /// and it looks as often as in a small fleet.
 fn is_short(view: &View, held: usize) -> bool {
-    let weight = |worker: &WorkerView| u128::from(worker.weight);
+    let weight = |worker: &WorkerView| if worker.leaving { 0 } else { u128::from(worker.weight) };
     let all: u128 = view.workers.iter().map(weight).sum();
     let mine: u128 = view.workers.iter().filter(|worker| worker.id == view.me).map(weight).sum();
     // A usize has at most 64 bits.
@@ -86,7 +86,7 @@ mod tests {
     }
 
     fn fleet(size: u64) -> Vec<WorkerView> {
-        (0..size).map(|n| WorkerView { id: id(n), weight: 100 }).collect()
+        (0..size).map(|n| WorkerView { id: id(n), weight: 100, leaving: false }).collect()
     }
 
     fn scans_in_a_second(liveness: Liveness, size: u64) -> f64 {
@@ -131,6 +131,7 @@ mod tests {
         let lease = |n: usize| LeaseView {
             key: format!("k{n}").parse().expect("legal"),
             hold: LeaseHold::Free { intended_for: None, since: Mono::new(SECOND) },
+            cost: 1,
         };
         let mut view =
             View { me: id(0), workers: fleet(3), leases: (0..8).map(lease).collect(), now: Mono::new(SECOND), limits };

@@ -5,10 +5,8 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-
 use super::for_each::ForEach;
-use super::handle::WorkerHandle;
+use super::handle::{Stop, WorkerHandle};
 use super::run::{Parts, Worker};
 use super::stream::Stream;
 use crate::contract::{
@@ -296,8 +294,8 @@ impl CheckedWorker {
         let arns: Vec<&StreamArn> = streams.iter().map(|(stream, _)| stream).collect();
         tracing::info!(application = builder.application, streams = ?arns, "the worker is ready to run");
         let board = Board::new(rt.clone(), builder.config.lease_duration);
-        let (shutdown, events) = (CancellationToken::new(), Events::new(rt.clone()));
-        let handle = WorkerHandle::new(board.clone(), events.source(), shutdown.clone());
+        let (stop, events) = (Stop::default(), Events::new(rt.clone()));
+        let handle = WorkerHandle::new(board.clone(), events.source(), stop.clone());
         let parts = Parts {
             rt,
             table: builder.leases,
@@ -309,7 +307,7 @@ impl CheckedWorker {
             events,
             board,
         };
-        Ok(Worker { parts, handle, shutdown })
+        Ok(Worker { parts, handle, stop })
     }
 }
 
