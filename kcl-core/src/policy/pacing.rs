@@ -126,7 +126,8 @@ mod tests {
             min_hold: SECOND,
             claim_deadline: SECOND,
             evict_after: SECOND,
-            max_moves_per_round: 1,
+            settle: SECOND,
+            moves_per_round: 1,
         };
         let lease = |n: usize| LeaseView {
             key: format!("k{n}").parse().expect("legal"),

@@ -197,4 +197,12 @@ impl LeaseTable for Watched {
     async fn delete_meta(&self, seen: &TableMeta) -> Result<(), LeaseError> {
         self.inner.delete_meta(seen).await
     }
+
+    async fn ring(&self) -> Result<(), LeaseError> {
+        self.inner.ring().await
+    }
+
+    async fn rings(&self) -> Result<u64, LeaseError> {
+        self.inner.rings().await
+    }
 }
