@@ -124,7 +124,11 @@ impl Run {
             let now = self.sim.now();
             let quiet_since = self.fleet.owners.since(now.saturating_sub(quiet)).is_empty();
             let counts = self.fleet.owners.counts();
-            if quiet_since && now > quiet && counts.get(&None).is_none() && counts.len() == self.members.len() {
+            if quiet_since
+                && now > quiet
+                && !counts.contains_key(&None)
+                && counts.len() == self.members.len().min(self.measure.shards)
+            {
                 return;
             }
             assert!(now < limit, "the fleet does not come to rest: {counts:?}");
