@@ -63,7 +63,7 @@ impl Table {
     /// The workers that own these leases, as far as their items say that they live.
     pub(super) fn live_owners(&self, leases: &[&Lease]) -> Vec<WorkerId> {
         let owns = |id: &WorkerId| leases.iter().any(|lease| lease.owner.as_ref() == Some(&id.owner()));
-        let live = self.workers.iter().filter(|worker| worker.state == WorkerState::Live);
+        let live = self.workers.iter().filter(|worker| worker.state.lives());
         live.map(|worker| worker.id.clone()).filter(owns).collect()
     }
 
@@ -171,7 +171,7 @@ impl Access {
         let mut last = None;
         for _ in 0..TRIES {
             let Some(worker) = self.worker(id).await? else { return Ok(()) };
-            if worker.state != WorkerState::Live {
+            if !worker.state.lives() {
                 return Ok(());
             }
             let write = self.inner.table.write_worker(&worker, WorkerState::Evicted);

@@ -195,6 +195,7 @@ fn worker_entry(table: &Table, worker: &WorkerItem) -> WorkerEntry {
         state: match worker.state {
             WorkerState::Live => "live",
             WorkerState::Evicted => "evicted",
+            WorkerState::Leaving => "leaving",
             WorkerState::Fenced => "fenced",
         },
         counter: worker.counter.0,

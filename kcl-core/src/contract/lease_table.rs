@@ -209,10 +209,20 @@ pub struct WorkerItem {
 pub enum WorkerState {
     /// It may show that it lives.
     Live,
+    /// It lives and gives everything away: nothing is meant for it any more.
+    Leaving,
     /// It must let go of everything: its next sign of life is refused.
     Evicted,
     /// It is gone for good: its leases are free.
     Fenced,
+}
+
+impl WorkerState {
+    /// Whether its worker may act and show that it lives.
+    #[must_use]
+    pub fn lives(self) -> bool {
+        matches!(self, Self::Live | Self::Leaving)
+    }
 }
 
 /// Where an application began on a stream. Fixed before any lease of it exists and never changed.

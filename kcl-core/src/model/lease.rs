@@ -48,6 +48,8 @@ pub struct Lease {
     pub loss_accepted: bool,
     /// How often the owner changed since the last checkpoint. Kept for the Java library.
     pub owner_switches: i64,
+    /// What reading the shard took lately, in KB a second, on a coarse scale. Its owner records it with other writes.
+    pub load: Option<u32>,
     /// The owner that a Java leader asked to hand the lease to [`Lease::owner`], which reads it once this is gone.
     pub checkpoint_owner: Option<Owner>,
 }
@@ -75,6 +77,7 @@ impl Lease {
             stop: None,
             loss_accepted: false,
             owner_switches: 0,
+            load: None,
             checkpoint_owner: None,
         }
     }
@@ -120,6 +123,9 @@ impl Lease {
         write.start_at.apply(&mut next.start_at);
         write.intended_for.apply(&mut next.intended_for);
         write.stop.apply(&mut next.stop);
+        if write.load.is_some() {
+            next.load = write.load;
+        }
         if write.evict {
             next.evicted = true;
         }
@@ -320,6 +326,8 @@ pub struct LeaseWrite {
     pub accept_loss: bool,
     /// Removes every attribute that is this library's own. Applied last.
     pub strip: bool,
+    /// Replaces [`Lease::load`] where it is given.
+    pub load: Option<u32>,
 }
 
 /// One of several writes that are applied together, see [`LeaseTable::write_all`](crate::LeaseTable::write_all).
@@ -406,6 +414,13 @@ impl LeaseWrite {
     #[must_use]
     pub fn with_checkpoint(mut self, checkpoint: Option<Checkpoint>) -> Self {
         self.checkpoint = checkpoint;
+        self
+    }
+
+    /// Records what reading the shard takes.
+    #[must_use]
+    pub fn with_load(mut self, load: Option<u32>) -> Self {
+        self.load = load;
         self
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::balance::{LeaseHold, LeaseView, Limits, View, WorkerView};
+use super::load;
 use super::observe::{Observations, Seen};
 use super::tenure::LeaseTiming;
 use crate::contract::{Liveness, Mono, WorkerItem, WorkerState};
@@ -15,6 +16,8 @@ pub(crate) struct Own<'a> {
     pub(crate) weight: u32,
     /// How the death of a worker is seen.
     pub(crate) liveness: Liveness,
+    /// It gives everything away.
+    pub(crate) leaving: bool,
     /// Leases it holds.
     pub(crate) held: &'a BTreeSet<LeaseKey>,
     /// Leases that a request is under way for.
@@ -36,18 +39,31 @@ pub(crate) fn live_workers(seen: &Observations, own: &Own<'_>, timing: LeaseTimi
     let others = seen
         .workers()
         .values()
-        .filter(|worker| worker.item.id != *own.id && worker.item.state == WorkerState::Live)
-        .filter(|worker| worker.item.counter != LeaseCounter(0))
-        .filter(|worker| !is_silent(worker, timing, now) && !negligent.contains(&worker.item.id.owner()))
-        .map(|worker| WorkerView { id: worker.item.id.clone(), weight: worker.item.weight });
+        .filter(|worker| worker.item.id != *own.id && worker.item.state.lives())
+        .filter(|worker| is_counted_on(worker, timing, now) && !negligent.contains(&worker.item.id.owner()))
+        .map(|worker| WorkerView {
+            id: worker.item.id.clone(),
+            weight: worker.item.weight,
+            leaving: worker.item.state == WorkerState::Leaving,
+        });
     let mut workers: Vec<WorkerView> = others.collect();
-    workers.push(WorkerView { id: own.id.clone(), weight: own.weight });
+    workers.push(WorkerView { id: own.id.clone(), weight: own.weight, leaving: own.leaving });
     workers.sort_by(|a, b| a.id.cmp(&b.id));
     workers
 }
 
+fn is_counted_on(worker: &Seen<WorkerItem>, timing: LeaseTiming, now: Mono) -> bool {
+    worker.item.counter != LeaseCounter(0) && !is_silent(worker, timing, now)
+}
+
 fn is_silent(worker: &Seen<WorkerItem>, timing: LeaseTiming, now: Mono) -> bool {
     worker.seen_to_stand_still(timing.duration(), timing.renew_every(), now)
+}
+
+/// How many other workers live and stay.
+pub(crate) fn successors(seen: &Observations, me: &WorkerId, timing: LeaseTiming, now: Mono) -> usize {
+    let stays = |worker: &&Seen<WorkerItem>| worker.item.id != *me && worker.item.state == WorkerState::Live;
+    seen.workers().values().filter(stays).filter(|worker| is_counted_on(worker, timing, now)).count()
 }
 
 /// Whether another owner must renew the lease.
@@ -91,7 +107,11 @@ pub(crate) fn view(
         .values()
         .filter(|lease| wants_an_owner(&lease.item) && streams.stream_of(&lease.item).is_some())
         .filter(|lease| own.held.contains(&lease.item.key) || parents_done(seen, &lease.item, streams))
-        .map(|lease| LeaseView { key: lease.item.key.clone(), hold: hold(seen, lease, own, timing, now) })
+        .map(|lease| LeaseView {
+            key: lease.item.key.clone(),
+            hold: hold(seen, lease, own, timing, now),
+            cost: load::cost(lease.item.load),
+        })
         .collect();
     View { me: own.id.clone(), workers: live_workers(seen, own, timing, now), leases, now, limits }
 }
@@ -234,7 +254,9 @@ pub(crate) fn departed<'a>(
     };
     others(seen, own)
         .filter_map(|worker| match worker.item.state {
-            WorkerState::Live | WorkerState::Evicted => gone(worker).then_some((&worker.item, Farewell::Fence)),
+            WorkerState::Live | WorkerState::Leaving | WorkerState::Evicted => {
+                gone(worker).then_some((&worker.item, Farewell::Fence))
+            }
             WorkerState::Fenced => {
                 (!named.contains(&worker.item.id.owner())).then_some((&worker.item, Farewell::Delete))
             }

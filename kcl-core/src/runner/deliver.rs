@@ -168,6 +168,7 @@ impl<'a> Deliver<'a> {
                     consumer.holding.acknowledge(last).map_err(|_lost| Exit::Lost)?;
                 }
                 consumer.succeeded(Some(last));
+                consumer.holding.meter().add(batch.bytes());
                 self.done = Some(last);
                 setting.board.processed(&consumer.holding.lease.key, last, batch.len());
                 Ok(batch.len())

@@ -149,7 +149,8 @@ impl Keeper {
     fn with_progress(&self, write: LeaseWrite) -> LeaseWrite {
         let progress = self.holding.progress();
         let checkpoint = progress.unrecorded();
-        let mut write = write.with_checkpoint(checkpoint);
+        let load = self.holding.meter().news(self.tenure.lease().load, self.setting.rt.now());
+        let mut write = write.with_checkpoint(checkpoint).with_load(load);
         let prepared = self.tenure.lease().pending.as_ref().filter(|prepared| Some(prepared.at) > checkpoint);
         if let (Some(_), Some(prepared)) = (checkpoint, prepared) {
             write = write.with_pending(prepared.clone());

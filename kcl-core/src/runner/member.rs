@@ -15,7 +15,7 @@ use super::fetch::describe;
 use super::keeper::timed_out;
 use super::pulse::Pulse;
 use crate::contract::{LeaseError, LeaseErrorKind, LeaseTable, Liveness, Mono, Rt, Stamp, WorkerItem, WorkerState};
-use crate::model::{LeaseCounter, WorkerId};
+use crate::model::WorkerId;
 use crate::policy::backoff::Backoff;
 use crate::policy::tenure::LeaseTiming;
 use crate::surface::event::{EventKind, Events};
@@ -35,6 +35,11 @@ pub(crate) struct MemberSetting {
 pub(crate) struct Member {
     setting: MemberSetting,
     item: WorkerItem,
+    /// What the heartbeats say.
+    state: WorkerState,
+    /// There is news, which do not wait for the next heartbeat. The first heartbeat is: the others count on a worker that has shown
+    /// that it knows of its registration, because one that was applied late has nobody behind it.
+    news: bool,
     pulse: Arc<Pulse>,
     /// When the last acknowledged write was sent.
     sent: Mono,
@@ -75,7 +80,14 @@ impl Member {
             Err(error) => return Err(error),
         };
         let pulse = Pulse::new(setting.timing, sent);
-        Ok(Self { setting, item, pulse, sent: sent.mono, unanswered: false })
+        let state = WorkerState::Live;
+        Ok(Self { setting, item, state, news: true, pulse, sent: sent.mono, unanswered: false })
+    }
+
+    /// Tells the fleet, from the next heartbeat on, which is sent at once: nothing more is meant for this worker.
+    pub(crate) fn announce_leaving(&mut self) {
+        self.state = WorkerState::Leaving;
+        self.news = true;
     }
 
     /// What this incarnation's right to act hangs on.
@@ -103,10 +115,11 @@ impl Member {
     /// Shows that the worker lives for as long as `work` takes, or until it may not act any more; then `work` goes on without it.
     pub(crate) async fn stay_during<T>(&mut self, work: impl Future<Output = T> + Send) -> T {
         let mut work = std::pin::pin!(work);
+        let may_stay = self.setting.liveness == Liveness::PerLease || !self.pulse.over().is_cancelled();
         tokio::select! {
             biased;
             done = &mut work => return done,
-            () = self.stay(), if !self.pulse.over().is_cancelled() => {}
+            () = self.stay(), if may_stay => {}
         }
         work.await
     }
@@ -120,18 +133,17 @@ impl Member {
     async fn beat_on(&mut self) {
         let rt = self.setting.rt.clone();
         loop {
-            // The first one at once: the others count on a worker that has shown that it knows of its registration. One that was
-            // applied late has nobody behind it.
-            if self.item.counter != LeaseCounter(0) {
+            let news = self.news;
+            if !news {
                 let due = self.sent + self.setting.timing.renew_every();
                 rt.sleep_until(due).await;
                 self.report_lateness(due);
             }
             let mut backoff = Backoff::new(Duration::from_millis(20), self.setting.timing.renew_every());
-            let joining = self.item.counter == LeaseCounter(0);
             loop {
                 match self.beat().await {
-                    Beat::Shown if joining => {
+                    Beat::Shown if news => {
+                        self.news = false;
                         // The others look at once; one that is not told looks later.
                         let limit = self.setting.timing.request_timeout();
                         let _told_or_not = rt.timeout(limit, self.setting.table.ring()).await;
@@ -157,7 +169,7 @@ impl Member {
         let sent = rt.stamp();
         // Until it is answered: a heartbeat that is dropped may still be applied.
         let before = std::mem::replace(&mut self.unanswered, true);
-        let call = self.setting.table.write_worker(&self.item, WorkerState::Live);
+        let call = self.setting.table.write_worker(&self.item, self.state);
         let error = match rt.timeout(limit, call).await.unwrap_or_else(|| Err(timed_out())) {
             Ok(item) => {
                 self.shown(item, sent);
@@ -169,7 +181,7 @@ impl Member {
         match error.kind() {
             // It may be our own heartbeat, whose answer was lost, that moved the counter.
             LeaseErrorKind::Conflict { .. } if self.unanswered => match self.look().await {
-                Ok(Some(item)) if item.state == WorkerState::Live => {
+                Ok(Some(item)) if item.state.lives() => {
                     self.item = item;
                     self.unanswered = false;
                     Beat::Again

@@ -67,6 +67,8 @@ pub(crate) struct StreamRun {
 
 /// Takes under way at once.
 const TAKES: usize = 64;
+/// Each lease that is handed to a worker is read by it again and again until it comes: these bound what that costs.
+const MOVES_PER_ROUND: usize = 100;
 
 impl Session {
     pub(crate) fn takes() -> Semaphore {
@@ -91,9 +93,10 @@ impl Session {
         Limits {
             max_leases: self.config.max_leases,
             min_hold: self.config.min_hold,
+            settle: self.config.settle,
             claim_deadline: self.config.observe_every * 3,
             evict_after: d * 3 + self.config.min_hold,
-            max_moves_per_round: 1000,
+            moves_per_round: MOVES_PER_ROUND,
         }
     }
 

@@ -6,10 +6,8 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-
 use super::for_each::ForEach;
-use super::handle::WorkerHandle;
+use super::handle::{Stop, WorkerHandle};
 use super::run::{Parts, Worker};
 use crate::contract::{
     LeaseError, LeaseTable, ProcessError, RecordProcessorFactory, Rt, ShardInfo, StreamSource, TaskClass,
@@ -242,8 +240,8 @@ impl CheckedWorker {
         }
         tracing::info!(application = builder.application, streams = ?arns, "the worker is ready to run");
         let board = Board::new(rt.clone(), builder.config.lease_duration);
-        let (shutdown, events) = (CancellationToken::new(), Events::new(rt.clone()));
-        let handle = WorkerHandle::new(board.clone(), events.source(), shutdown.clone());
+        let (stop, events) = (Stop::default(), Events::new(rt.clone()));
+        let handle = WorkerHandle::new(board.clone(), events.source(), stop.clone());
         let parts = Parts {
             rt,
             table: builder.leases,
@@ -256,7 +254,7 @@ impl CheckedWorker {
             events,
             board,
         };
-        Ok(Worker { parts, handle, shutdown })
+        Ok(Worker { parts, handle, stop })
     }
 }
 

@@ -69,8 +69,15 @@ pub(super) fn lease_of(item: &Item) -> Result<Lease, ItemError> {
     lease.stop = text(item, STOP_REASON)?.map(StopReason::parse);
     lease.loss_accepted = flag(item, LOSS_ACCEPTED)?;
     lease.owner_switches = number(item, OWNER_SWITCHES)?.unwrap_or(0);
+    lease.load = load_of(item);
     lease.checkpoint_owner = parsed(item, CHECKPOINT_OWNER, "an owner")?;
     Ok(lease)
+}
+
+/// Java writes a fraction. What is no number is none: nothing depends on it but who reads the shard.
+fn load_of(item: &Item) -> Option<u32> {
+    let load = item.get(THROUGHPUT)?.as_n().ok()?.parse::<f64>().ok()?;
+    Some(load as u32)
 }
 
 /// Java names the shard in qualified items; a bare key is the shard.
@@ -138,9 +145,10 @@ pub(super) fn worker_of(item: &Item) -> Result<WorkerItem, ItemError> {
         counter: LeaseCounter(required(number(item, WORKER_COUNTER)?, WORKER_COUNTER)?),
         state: match required(text(item, WORKER_STATE)?, WORKER_STATE)? {
             "LIVE" => WorkerState::Live,
+            "LEAVING" => WorkerState::Leaving,
             "EVICTED" => WorkerState::Evicted,
             "FENCED" => WorkerState::Fenced,
-            _ => return Err(ItemError::Damaged { name: WORKER_STATE, wanted: "LIVE, EVICTED or FENCED" }),
+            _ => return Err(ItemError::Damaged { name: WORKER_STATE, wanted: "LIVE, LEAVING, EVICTED or FENCED" }),
         },
         weight: u32::try_from(weight).map_err(|_| ItemError::Damaged { name: WORKER_WEIGHT, wanted: "a weight" })?,
     })
@@ -149,6 +157,7 @@ pub(super) fn worker_of(item: &Item) -> Result<WorkerItem, ItemError> {
 pub(super) fn worker_state(state: WorkerState) -> AttributeValue {
     s(match state {
         WorkerState::Live => "LIVE",
+        WorkerState::Leaving => "LEAVING",
         WorkerState::Evicted => "EVICTED",
         WorkerState::Fenced => "FENCED",
     })

@@ -5,6 +5,7 @@ pub(super) const LEASE_COUNTER: &str = "leaseCounter";
 pub(super) const LEASE_OWNER: &str = "leaseOwner";
 pub(super) const CHECKPOINT: &str = "checkpoint";
 pub(super) const SUB_SEQUENCE: &str = "checkpointSubSequenceNumber";
+pub(super) const THROUGHPUT: &str = "throughputKBps";
 pub(super) const OWNER_SWITCHES: &str = "ownerSwitchesSinceCheckpoint";
 pub(super) const PARENTS: &str = "parentShardId";
 pub(super) const CHILDREN: &str = "childShardIds";

@@ -114,6 +114,9 @@ fn actions(seen: &LeaseGuard, write: &LeaseWrite) -> BTreeMap<&'static str, Acti
     change(&mut actions, START_AT, &write.start_at, |at| n(to_millis(*at)));
     change(&mut actions, INTENDED_FOR, &write.intended_for, |owner| s(owner.as_str()));
     change(&mut actions, STOP_REASON, &write.stop, |reason| s(&reason.to_string()));
+    if let Some(load) = write.load {
+        actions.insert(THROUGHPUT, Action::Set(n(load.into())));
+    }
     if write.evict {
         actions.insert(EVICTED, Action::Set(AttributeValue::Bool(true)));
     }

@@ -2,6 +2,7 @@
 
 mod losses;
 mod network;
+mod owners;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -21,6 +22,7 @@ use serde_dynamo::{AttributeValue, Item};
 
 pub use losses::Losses;
 pub use network::{Network, Weather};
+pub use owners::{Owned, Owners};
 
 use crate::history::{Event, History, Session, Truth, Verdict};
 use crate::world::{self, Conduct, RecordingProcessor, Script};
@@ -105,7 +107,8 @@ impl Setup {
         let source = (self.source)(Arc::new(service.clone()));
         let losses = Losses::new(sim, &service, &stream, &history, self.losses);
         let counted = CountingLeaseTable::new(Arc::new(leases.clone()));
-        let observed = observed(sim, &leases, &counted, &history);
+        let owners = Owners::default();
+        let observed = observed(sim, &leases, &counted, &history, &owners);
         let (sim, setup) = (sim.clone(), self);
         Fleet {
             sim,
@@ -115,6 +118,7 @@ impl Setup {
             table,
             leases,
             counted,
+            owners,
             observed,
             history,
             losses,
@@ -139,6 +143,8 @@ pub struct Fleet {
     pub leases: MemoryLeaseTable,
     /// The requests that reached them.
     pub counted: CountingLeaseTable,
+    /// Who owned what, and when.
+    pub owners: Owners,
     /// What the processors saw and what was recorded.
     pub history: History,
     /// What was reported as lost.
@@ -150,14 +156,17 @@ pub struct Fleet {
     written: Arc<AtomicUsize>,
 }
 
-/// The table, with a line in the history whenever a call has changed the checkpoint of a lease.
+/// The table, with a line in the history whenever a call has changed the checkpoint of a lease, and one in the owners' log whenever one
+/// has changed its owner.
 fn observed(
     sim: &Handle,
     leases: &MemoryLeaseTable,
     counted: &CountingLeaseTable,
     history: &History,
+    owners: &Owners,
 ) -> Arc<dyn LeaseTable> {
     let told: Mutex<BTreeMap<String, Checkpoint>> = Mutex::default();
+    let owners = owners.clone();
     let inner = Arc::new(counted.clone());
     let (sim, leases, history) = (sim.clone(), leases.clone(), history.clone());
     Arc::new(ObservedLeaseTable::new(inner, move |call| {
@@ -167,6 +176,7 @@ fn observed(
         let Ok(key) = call.subject.parse() else { return };
         // The table in memory answers at once.
         let Some(Ok(Some(lease))) = leases.get(&key).now_or_never() else { return };
+        owners.note(sim.now(), &lease);
         let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.insert(call.subject.clone(), lease.checkpoint) != Some(lease.checkpoint) {
             history.record(sim.now(), Session::WORLD, &lease.shard, Event::Recorded(lease.checkpoint));

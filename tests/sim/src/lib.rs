@@ -33,6 +33,7 @@
 mod clock;
 mod executor;
 mod failure;
+pub mod figures;
 pub mod fleet;
 mod handle;
 mod history;

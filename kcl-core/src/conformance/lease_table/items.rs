@@ -14,9 +14,9 @@ pub(super) async fn a_worker_lives_and_leaves(bed: &dyn LeaseTableBed) -> CaseRe
     let mut item = table.register_worker(&id, 250).await?;
     let registered = WorkerItem { id: id.clone(), counter: LeaseCounter(0), state: WorkerState::Live, weight: 250 };
     assert_eq!(item, registered);
-    for _ in 0..3 {
-        let next = table.write_worker(&item, WorkerState::Live).await?;
-        assert_eq!(next, WorkerItem { counter: item.counter.next(), ..item });
+    for state in [WorkerState::Live, WorkerState::Live, WorkerState::Leaving, WorkerState::Leaving] {
+        let next = table.write_worker(&item, state).await?;
+        assert_eq!(next, WorkerItem { counter: item.counter.next(), state, ..item });
         assert_eq!(table.worker(&id).await?.as_ref(), Some(&next));
         item = next;
     }

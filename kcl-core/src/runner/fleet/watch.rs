@@ -107,7 +107,7 @@ impl Fleet {
     pub(super) fn evict_worker(&mut self, owner: &Owner) {
         let worker = round::worker_of(owner).and_then(|id| self.seen.workers().get(&id));
         let Some(worker) = worker.map(|seen| seen.item.clone()) else { return };
-        if worker.state == WorkerState::Live {
+        if worker.state.lives() {
             self.mark(worker, WorkerState::Evicted);
         }
     }
@@ -182,7 +182,14 @@ impl Fleet {
 
     pub(super) fn own<'a>(&'a self, held: &'a BTreeSet<LeaseKey>) -> Own<'a> {
         let session = &self.session;
-        Own { id: &session.id, weight: session.config.weight, liveness: session.liveness, held, pending: &self.pending }
+        Own {
+            id: &session.id,
+            weight: session.config.weight,
+            liveness: session.liveness,
+            leaving: self.leaving.is_some(),
+            held,
+            pending: &self.pending,
+        }
     }
 
     pub(super) fn set_next_expiry(&mut self, now: Mono) {
