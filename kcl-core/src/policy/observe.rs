@@ -207,4 +207,70 @@ mod tests {
         seen.scanned(vec![lease()], vec![], at(20));
         assert!(!seen.leases()[&lease().key].stood_still(Duration::from_secs(10), at(21)));
     }
+
+    fn item(counter: i64, state: WorkerState) -> WorkerItem {
+        let id = "w/0000000000000001".parse().expect("legal");
+        WorkerItem { id, counter: crate::model::LeaseCounter(counter), state, weight: 100 }
+    }
+
+    fn owned() -> Lease {
+        Lease { owner: Some(item(0, WorkerState::Live).id.owner()), ..lease() }
+    }
+
+    #[test]
+    fn an_owner_is_gone_only_by_an_answer_asked_for_after_the_lease_was_seen_to_name_it() {
+        for gone in [None, Some(item(3, WorkerState::Fenced))] {
+            let id = item(0, WorkerState::Live).id;
+            let mut seen = Observations::default();
+            let before = seen.asking();
+            seen.scanned(vec![owned()], vec![], at(1));
+            let since = |seen: &Observations| seen.owner_gone_since(&seen.leases()[&lease().key]);
+            // The owner may have registered after that was asked.
+            seen.worker(&id, gone.clone(), before, at(2));
+            assert_eq!(since(&seen), None);
+            let after = seen.asking();
+            seen.worker(&id, gone, after, at(3));
+            assert!(since(&seen).is_some());
+        }
+    }
+
+    #[test]
+    fn a_lease_that_comes_to_name_an_owner_later_needs_another_answer() {
+        let id = item(0, WorkerState::Live).id;
+        let mut seen = Observations::default();
+        seen.scanned(vec![lease()], vec![], at(1));
+        let asked = seen.asking();
+        seen.worker(&id, None, asked, at(2));
+        let taken = lease().after(&LeaseWrite::take(id.owner()));
+        seen.lease(taken.clone(), at(3));
+        assert_eq!(seen.owner_gone_since(&seen.leases()[&taken.key]), None);
+    }
+
+    #[test]
+    fn an_owner_that_lives_or_is_evicted_is_not_gone() {
+        for state in [WorkerState::Live, WorkerState::Leaving, WorkerState::Evicted] {
+            let mut seen = Observations::default();
+            seen.scanned(vec![owned()], vec![item(1, state)], at(1));
+            let asked = seen.asking();
+            seen.worker(&item(0, state).id, Some(item(1, state)), asked, at(2));
+            assert_eq!(seen.owner_gone_since(&seen.leases()[&lease().key]), None);
+        }
+    }
+
+    #[test]
+    fn what_has_not_been_looked_at_for_long_has_not_been_seen_to_stand_still() {
+        let mut seen = Observations::default();
+        let (d, fresh) = (Duration::from_secs(10), Duration::from_secs(3));
+        let silent = |seen: &Observations, now| {
+            seen.workers().values().all(|worker| worker.seen_to_stand_still(d, fresh, at(now)))
+        };
+        seen.scanned(vec![], vec![item(1, WorkerState::Live)], at(0));
+        assert!(!silent(&seen, 30), "one look");
+        seen.scanned(vec![], vec![item(1, WorkerState::Live)], at(8));
+        assert!(silent(&seen, 10) && !silent(&seen, 12));
+        seen.scanned(vec![], vec![item(1, WorkerState::Live)], at(25));
+        assert!(silent(&seen, 40));
+        seen.scanned(vec![], vec![item(2, WorkerState::Live)], at(41));
+        assert!(!silent(&seen, 50));
+    }
 }

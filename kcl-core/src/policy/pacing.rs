@@ -25,9 +25,10 @@ const SCANS_PER_INTERVAL: u32 = 4;
 /// So many workers watch each worker.
 const WATCHERS: usize = 2;
 
-/// How long from one scan to the next, of a worker that holds, or is about to hold, so many leases.
-pub(crate) fn pace(liveness: Liveness, observe_every: Duration, view: &View, held: usize) -> Duration {
-    match is_short(view, held) {
+/// How long from one scan to the next, of a worker that holds, or is about to hold, so many leases, and whose plan expects so many.
+pub(crate) fn pace(liveness: Liveness, observe_every: Duration, view: &View, held: usize, expected: usize) -> Duration {
+    match expected > 0 || is_short(view, held) {
+        // The others hand over as they look, each at its own time.
         true => observe_every,
         false => scan_every(liveness, observe_every, &view.workers, &view.me),
     }
@@ -48,15 +49,10 @@ fn scan_every(liveness: Liveness, observe_every: Duration, workers: &[WorkerView
     }
 }
 
-/// Whether a worker that holds, or is about to hold, so many leases has less than its share: then the others are about to hand some to it,
-/// and it looks as often as in a small fleet.
+/// Whether a worker that holds nothing, and is about to hold nothing, is to have a share: the others are about to hand some to it, and it
+/// looks as often as in a small fleet.
 fn is_short(view: &View, held: usize) -> bool {
-    let weight = |worker: &WorkerView| if worker.leaving { 0 } else { u128::from(worker.weight) };
-    let all: u128 = view.workers.iter().map(weight).sum();
-    let mine: u128 = view.workers.iter().filter(|worker| worker.id == view.me).map(weight).sum();
-    // A usize has at most 64 bits.
-    let share = view.leases.len() as u128 * mine / all.max(1);
-    (held as u128) < share.min(view.limits.max_leases as u128)
+    held == 0 && view.leases.len() >= view.workers.len()
 }
 
 /// The workers that this one watches by point reads: the two before it in the order of ids, the last being before the first. Those
@@ -77,7 +73,6 @@ mod tests {
     use super::*;
     use crate::contract::{Mono, WorkerItem};
     use crate::model::LeaseCounter;
-    use crate::policy::balance::{LeaseHold, LeaseView, Limits};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -117,30 +112,6 @@ mod tests {
         let fleet = fleet(100);
         let every = |n: u64| scan_every(Liveness::PerLease, SECOND, &fleet, &id(n)).as_secs();
         assert_eq!([0, 1, 2, 3, 4, 5, 6, 99].map(every), [1, 1, 2, 4, 8, 16, 25, 25]);
-    }
-
-    #[test]
-    fn a_worker_is_short_of_leases_below_its_share_by_weight_rounded_down() {
-        let limits = Limits {
-            max_leases: 3,
-            min_hold: SECOND,
-            claim_deadline: SECOND,
-            evict_after: SECOND,
-            settle: SECOND,
-            moves_per_round: 1,
-        };
-        let lease = |n: usize| LeaseView {
-            key: format!("k{n}").parse().expect("legal"),
-            hold: LeaseHold::Free { intended_for: None, since: Mono::new(SECOND) },
-            cost: 1,
-        };
-        let mut view =
-            View { me: id(0), workers: fleet(3), leases: (0..8).map(lease).collect(), now: Mono::new(SECOND), limits };
-        assert_eq!([0, 1, 2, 3].map(|held| is_short(&view, held)), [true, true, false, false]);
-        view.workers[0].weight = 50;
-        assert_eq!([0, 1, 2].map(|held| is_short(&view, held)), [true, false, false]);
-        view.workers[0].weight = 1000;
-        assert_eq!([2, 3].map(|held| is_short(&view, held)), [true, false], "no more than it may have");
     }
 
     #[test]

@@ -42,8 +42,7 @@ pub(crate) fn live_workers(seen: &Observations, own: &Own<'_>, timing: LeaseTimi
         .workers()
         .values()
         .filter(|worker| worker.item.id != *own.id && worker.item.state.lives())
-        .filter(|worker| worker.item.counter != LeaseCounter(0))
-        .filter(|worker| !is_silent(worker, timing, now) && !negligent.contains(&worker.item.id.owner()))
+        .filter(|worker| is_counted_on(worker, timing, now) && !negligent.contains(&worker.item.id.owner()))
         .map(|worker| WorkerView {
             id: worker.item.id.clone(),
             weight: worker.item.weight,
@@ -55,6 +54,10 @@ pub(crate) fn live_workers(seen: &Observations, own: &Own<'_>, timing: LeaseTimi
     workers
 }
 
+fn is_counted_on(worker: &Seen<WorkerItem>, timing: LeaseTiming, now: Mono) -> bool {
+    worker.item.counter != LeaseCounter(0) && !is_silent(worker, timing, now)
+}
+
 fn is_silent(worker: &Seen<WorkerItem>, timing: LeaseTiming, now: Mono) -> bool {
     worker.seen_to_stand_still(timing.duration(), timing.renew_every(), now)
 }
@@ -62,7 +65,7 @@ fn is_silent(worker: &Seen<WorkerItem>, timing: LeaseTiming, now: Mono) -> bool 
 /// How many other workers live and stay.
 pub(crate) fn successors(seen: &Observations, me: &WorkerId, timing: LeaseTiming, now: Mono) -> usize {
     let stays = |worker: &&Seen<WorkerItem>| worker.item.id != *me && worker.item.state == WorkerState::Live;
-    seen.workers().values().filter(stays).filter(|worker| !is_silent(worker, timing, now)).count()
+    seen.workers().values().filter(stays).filter(|worker| is_counted_on(worker, timing, now)).count()
 }
 
 /// Whether another owner must renew the lease.

@@ -306,22 +306,29 @@ impl Fleet {
         let unclaimed: Vec<Lease> = round::unclaimed(&self.seen, &own, &streams).into_iter().cloned().collect();
         let plan = self.balance.plan(&view);
         if let Some(from) = self.leaving {
+            self.pace = session.config.observe_every;
             if now >= from {
                 plan.moves.into_iter().for_each(|planned| self.carry_out(planned, &streams));
             }
             return;
         }
         let workers = view.workers.len();
-        self.pace =
-            pacing::pace(session.liveness, session.config.observe_every, &view, held.len() + self.pending.len());
+        let coming = self.pending.len();
+        self.pace = pacing::pace(
+            session.liveness,
+            session.config.observe_every,
+            &view,
+            held.len() + coming,
+            plan.expected.len(),
+        );
         for lease in unclaimed {
             self.take(lease, StartReason::TakenOver, &streams);
         }
         for planned in plan.moves {
             self.carry_out(planned, &streams);
         }
-        self.look_out_for(plan.expected);
         self.look_after(now);
+        self.look_out_for(plan.expected);
         self.discover(now, workers);
         self.set_next_expiry(now);
     }

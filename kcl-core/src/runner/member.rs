@@ -117,10 +117,11 @@ impl Member {
     /// Shows that the worker lives for as long as `work` takes, or until it may not act any more; then `work` goes on without it.
     pub(crate) async fn stay_during<T>(&mut self, work: impl Future<Output = T> + Send) -> T {
         let mut work = std::pin::pin!(work);
+        let may_stay = self.setting.liveness == Liveness::PerLease || !self.pulse.over().is_cancelled();
         tokio::select! {
             biased;
             done = &mut work => return done,
-            () = self.stay(), if !self.pulse.over().is_cancelled() => {}
+            () = self.stay(), if may_stay => {}
         }
         work.await
     }
@@ -134,7 +135,8 @@ impl Member {
     async fn beat_on(&mut self) {
         let rt = self.setting.rt.clone();
         loop {
-            if !self.news {
+            let news = self.news;
+            if !news {
                 let due = self.sent + self.setting.timing.renew_every();
                 rt.sleep_until(due).await;
                 self.report_lateness(due);
@@ -142,7 +144,8 @@ impl Member {
             let mut backoff = Backoff::new(Duration::from_millis(20), self.setting.timing.renew_every());
             loop {
                 match self.beat().await {
-                    Beat::Shown if self.news => {
+                    Beat::Shown if news => {
+                        self.news = false;
                         // The others look at once; one that is not told looks later.
                         let limit = self.setting.timing.request_timeout();
                         let _told_or_not = rt.timeout(limit, self.setting.table.ring()).await;

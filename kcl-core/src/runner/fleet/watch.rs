@@ -185,8 +185,8 @@ impl Fleet {
         Own {
             id: &session.id,
             weight: session.config.weight,
-            leaving: self.leaving.is_some(),
             liveness: session.liveness,
+            leaving: self.leaving.is_some(),
             held,
             pending: &self.pending,
         }

