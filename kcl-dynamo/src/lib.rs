@@ -10,6 +10,8 @@
 
 mod lease;
 mod stream;
+#[cfg(feature = "wire")]
+pub mod wire;
 mod worker;
 
 pub use kcl_core;

@@ -11,5 +11,5 @@ pub use clock::MovableClock;
 pub use lease_table::MemoryLeaseTable;
 pub use stream::{
     CallCounts, LastPage, ReferenceStream, ServiceError, ServiceErrorCode, ShardView, StreamList, StreamOptions,
-    TableDescription, TableError, TableView, Visibility, Written,
+    TableDescription, TableError, TableView, Visibility, Written, item_size,
 };

@@ -3,3 +3,4 @@
 pub mod dynamodb_local;
 pub mod dynoxide_server;
 pub mod items;
+pub mod wire;
