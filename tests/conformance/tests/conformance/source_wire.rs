@@ -208,10 +208,9 @@ fn answers_that_do_not_arrive_whole_are_damaged_or_unavailable_and_never_taken_f
             for op in SourceOp::ALL {
                 let broken = calls.under(op, Fault::Broken).await;
                 assert_eq!(broken, Some(SourceErrorKind::Unavailable), "{} {over:?}", op.name());
-                // The bodies of GetRecords are decoded here, those of the others by the SDK.
-                let (garbage, kind) = (calls.under(op, Fault::Garbage).await, op == SourceOp::GetRecords);
-                let kind = if kind { SourceErrorKind::Corrupt } else { SourceErrorKind::Unavailable };
-                assert_eq!(garbage, Some(kind), "{} {over:?}", op.name());
+                // Of GetRecords the body is decoded here, of the others by the SDK.
+                let garbage = calls.under(op, Fault::Garbage).await;
+                assert_eq!(garbage, Some(SourceErrorKind::Corrupt), "{} {over:?}", op.name());
                 assert_eq!(calls.under(op, Fault::Late(Duration::from_millis(5))).await, None, "late, but in time");
             }
             let wrong = calls.under(SourceOp::GetRecords, Fault::Checksum).await;
