@@ -196,7 +196,6 @@ fn worker_entry(table: &Table, worker: &WorkerItem) -> WorkerEntry {
             WorkerState::Live => "live",
             WorkerState::Leaving => "leaving",
             WorkerState::Evicted => "evicted",
-            WorkerState::Leaving => "leaving",
             WorkerState::Fenced => "fenced",
         },
         counter: worker.counter.0,

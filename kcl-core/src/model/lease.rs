@@ -345,8 +345,6 @@ pub struct LeaseWrite {
     pub accept_loss: bool,
     /// Removes every attribute that is this library's own. Applied last.
     pub strip: bool,
-    /// Replaces [`Lease::load`] where it is given.
-    pub load: Option<u32>,
 }
 
 /// One of several writes that are applied together, see [`LeaseTable::write_all`](crate::LeaseTable::write_all).

@@ -111,6 +111,12 @@ impl ReferenceStream {
         self.with(|state, _| state.options.visibility = visibility);
     }
 
+    /// The options as they are now.
+    #[must_use]
+    pub fn options(&self) -> StreamOptions {
+        self.with(|state, _| state.options.clone())
+    }
+
     /// Changes the options from now on.
     pub fn reconfigure(&self, change: impl FnOnce(&mut StreamOptions)) {
         self.with(|state, _| change(&mut state.options));

@@ -6,4 +6,6 @@ mod lease_table;
 mod lease_table_dynamodb_local;
 mod lease_table_dynoxide;
 mod reader_registry;
+mod sdks;
 mod source_dynamodb_local;
+mod source_wire;
