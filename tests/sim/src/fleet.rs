@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::FutureExt as _;
 use kcl_core::reference::{MemoryLeaseTable, ReferenceStream, StreamOptions};
 use kcl_core::wrap::{LatencyLeaseTable, ObservedLeaseTable};
 use kcl_core::{
-    Checkpoint, EventKind, Lease, LeaseTable, Liveness, LossDecision, RecordProcessorFactory, Report, Rt, RunError,
-    ShardId, ShardInfo, StartPosition, StreamArn, StreamSource, StreamViewType, TableName, TaskClass, Worker,
-    WorkerBuilder, WorkerConfig, WorkerHandle,
+    BuildError, Checkpoint, EventKind, Lease, LeaseTable, Liveness, LossDecision, ProcessError, RecordProcessor,
+    RecordProcessorFactory, Report, Rt, RunError, ShardId, ShardInfo, StartPosition, StreamArn, StreamSource,
+    StreamViewType, TableName, TaskClass, Worker, WorkerBuilder, WorkerConfig, WorkerHandle,
 };
 use serde_dynamo::{AttributeValue, Item};
 
@@ -235,23 +236,35 @@ impl Fleet {
         let source = self.watch.source(source);
         let setup = &self.setup;
         let config = setup.config.clone().with_name(name).with_checkpoints(setup.conduct.checkpoints);
-        let builder = Worker::builder("sim", source, table)
-            .stream(self.stream.as_str())
-            .start(setup.start)
-            .config(config.with_losses(Arc::new(self.losses.clone())));
+        let config = config.with_losses(Arc::new(self.losses.clone()));
+        let (stream, start) = (self.stream.clone(), setup.start);
         let (given, events, sim) = (handle.clone(), told.clone(), self.sim.clone());
-        let main = node.boot(move |rt| Self::run(builder.processor(factory(&rt)), rt, sim, events, given));
+        let main = node.boot(move |rt| {
+            let factory = Shared(Arc::new(factory(&rt)));
+            let describe = move || {
+                let builder = Worker::builder("sim", source.clone(), table.clone()).stream(stream.as_str());
+                builder.start(start).config(config.clone()).processor(factory.clone())
+            };
+            Self::run(describe, rt, sim, events, given)
+        });
         Member { node, network, events: told, handle, main }
     }
 
     async fn run(
-        builder: WorkerBuilder,
+        describe: impl Fn() -> WorkerBuilder + Send,
         rt: Rt,
         sim: Handle,
         events: Events,
         given: Arc<Mutex<Option<WorkerHandle>>>,
     ) -> Result<Report, RunError> {
-        let worker = builder.rt(rt.clone()).build().await.expect("the worker is described well");
+        let worker = loop {
+            match describe().rt(rt.clone()).build().await {
+                Ok(worker) => break worker,
+                // The program ends, and whoever keeps it running starts it again.
+                Err(BuildError::Stream(_) | BuildError::Table(_)) => rt.sleep(START_AGAIN).await,
+                Err(error) => panic!("the worker is not described well: {error:?}"),
+            }
+        };
         let mut stream = worker.handle().events();
         let listen = async move {
             while let Some(event) = stream.next().await {
@@ -318,6 +331,25 @@ impl Fleet {
     #[must_use]
     pub fn lease(&self, shard: &ShardId) -> Option<Lease> {
         self.leases.leases().into_iter().find(|lease| lease.shard == *shard)
+    }
+}
+
+/// How long it takes until a program that has failed at its start is started again.
+const START_AGAIN: Duration = Duration::from_secs(2);
+
+/// A factory for every start of one program.
+struct Shared<F>(Arc<F>);
+
+impl<F> Clone for Shared<F> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+#[async_trait]
+impl<F: RecordProcessorFactory> RecordProcessorFactory for Shared<F> {
+    async fn create(&self, shard: &ShardInfo) -> Result<Box<dyn RecordProcessor>, ProcessError> {
+        self.0.create(shard).await
     }
 }
 

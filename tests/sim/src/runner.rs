@@ -189,8 +189,8 @@ impl Search {
     }
 
     fn shrunk(&self, case: &Case, plan: &Plan, broken: Broken, took: Duration) {
-        // About a minute of tries.
-        let tries = (60.0 / took.as_secs_f64().max(0.01)) as usize;
+        // About half a minute of tries.
+        let tries = (30.0 / took.as_secs_f64().max(0.01)) as usize;
         let smaller = shrink(plan, broken, tries.clamp(10, 400));
         let small = Case { reduction: smaller.reduction, ..case.clone() };
         println!("SHRUNK {small}\n{}", smaller.broken);

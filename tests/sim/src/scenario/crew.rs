@@ -133,7 +133,8 @@ impl Crew {
         let wire = Wire::new(sim, &label, plan.latency, lookout);
         let temper = Temper::new(plan.seed, &label, wire.clone(), plan.per_batch, plan.fails_one_in);
         let (table, source) = fleet.services();
-        let (table, source) = (wire.table(table), wire.source(source, fleet, plan.service.blurred));
+        let told = plan.faults.iter().any(|event| matches!(event.when, When::On(..)));
+        let (table, source) = (wire.table(table, told), wire.source(source, fleet, plan.service.blurred));
         let (given, its) = (fleet.clone(), temper.clone());
         let place = Place { node: node.clone(), name, table, source };
         let member = fleet.join_at(place, Network::new(sim, &label), move |rt| Players {

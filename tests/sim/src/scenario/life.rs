@@ -266,6 +266,12 @@ fn unsettled(sim: &Handle, fleet: &Fleet, crew: &Crew) -> Result<Option<String>,
             return Ok(Some(format!("{} is not read, its owner is {owner:?}, its stop {:?}", lease.shard, lease.stop)));
         }
     }
+    let views = fleet.service.shards(&fleet.stream);
+    let closed: BTreeSet<&ShardId> =
+        views.iter().filter(|view| view.closed.is_some()).map(|view| &view.shard.id).collect();
+    if let Some(lease) = leases.iter().find(|lease| !lease.is_finished() && closed.contains(&lease.shard)) {
+        return Ok(Some(format!("{} is closed and not finished: {lease:?}", lease.shard)));
+    }
     let leased: BTreeSet<&ShardId> = leases.iter().map(|lease| &lease.shard).collect();
     if let Some(open) = fleet.service.open_shards(&fleet.stream).iter().find(|shard| !leased.contains(shard)) {
         return Ok(Some(format!("the open shard {open} has no lease")));

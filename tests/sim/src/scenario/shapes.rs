@@ -64,6 +64,7 @@ impl Plan {
         let mut plan = common(seed, scenario, &mut draw);
         let mut classes = Vec::new();
         shape(&mut plan, &mut classes, &mut draw);
+        plan.writes.every = plan.writes.every.max(slowest_record(&plan) * 4);
         plan.stagger = draw.pick(&[Duration::ZERO, SECOND, 10 * SECOND]);
         faults(&mut plan, &classes);
         plan.faults.sort_by_key(|event| match event.when {
@@ -74,6 +75,15 @@ impl Plan {
         }
         plan
     }
+}
+
+/// How long one record takes at most where all go to one shard: a fleet that is written to faster than it can read never catches up.
+fn slowest_record(plan: &Plan) -> Duration {
+    let per_call = u32::try_from(plan.config.batch_size.min(plan.service.page_records)).unwrap_or(u32::MAX);
+    let per_page = u32::try_from(plan.service.page_records).unwrap_or(u32::MAX);
+    let call = plan.per_batch + Latency::QUICK.quick * 2;
+    let read = (SECOND / plan.config.calls_per_second).max(Latency::QUICK.quick * 2);
+    (call / per_call).max(read / per_page)
 }
 
 fn common(seed: u64, scenario: Scenario, draw: &mut Draw) -> Plan {

@@ -114,7 +114,13 @@ impl Wire {
     }
 
     /// The lease table at the other end.
-    pub(crate) fn table(&self, table: Arc<dyn LeaseTable>) -> Arc<dyn LeaseTable> {
+    ///
+    /// Where nothing waits for a step, `told` is false, and the steps are not told.
+    pub(crate) fn table(&self, table: Arc<dyn LeaseTable>, told: bool) -> Arc<dyn LeaseTable> {
+        if !told {
+            let way = self.clone();
+            return Arc::new(FaultyLeaseTable::new(table, self.sim.rt(), move |call| way.fate(call)));
+        }
         let there = self.clone();
         let arrived = ObservedLeaseTable::new(table, move |call| {
             there.steps.reached(Step::Applied(request(call)));

@@ -10,6 +10,7 @@ mod memory;
 mod nodes;
 mod ownership;
 mod processors;
+mod scenarios;
 mod starts;
 mod stream_faults;
 mod worker;
