@@ -54,12 +54,12 @@ mod unowned;
 #[cfg(test)]
 mod testing;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kcl_core::reference::ReferenceStream;
+use kcl_core::reference::{MemoryLeaseTable, ReferenceStream, ShardView};
 use kcl_core::{
     BootstrapMarker, EventKind, Lease, LeaseGuard, LeaseLost, LeaseTable, Liveness, SequenceNumber, ShardContext,
     ShardId, SourceErrorKind, SourceOp, StartPosition, StreamArn, StreamSource, WorkerConfig, WorkerItem,
@@ -170,7 +170,7 @@ pub(crate) enum Seen<'a> {
     Refused { guard: &'a LeaseGuard, current: Option<&'a Lease> },
     /// A worker's item changed.
     Worker { before: Option<&'a WorkerItem>, after: Option<&'a WorkerItem> },
-    /// A shard was finished, whose children these are, whatever listings tell; and whether one of them has a lease.
+    /// A shard was finished, whose children that have not left the stream these are; and whether one of them has a lease.
     Finished { shard: &'a ShardId, children: &'a [ShardId], leased: bool },
     /// The tombstone of a shard was deleted, or it was reported as vanished; and whether it has left the stream.
     TakenAsGone { shard: &'a ShardId, vanished: bool },
@@ -242,35 +242,10 @@ struct State {
     rules: Rules,
     service: ReferenceStream,
     stream: StreamArn,
-    facts: Facts,
     invariants: Vec<Box<dyn Invariant>>,
     unowned: unowned::Unowned,
     sometimes: Sometimes,
     violation: Option<Violation>,
-}
-
-/// What is known of the service's shards: as of the last refresh, which is made when something is missing.
-#[derive(Debug, Default)]
-struct Facts {
-    parents: BTreeMap<ShardId, Option<ShardId>>,
-    /// Only of closed shards.
-    children: BTreeMap<ShardId, Vec<ShardId>>,
-    vanished: BTreeSet<ShardId>,
-}
-
-impl Facts {
-    fn refresh(&mut self, service: &ReferenceStream, stream: &StreamArn) {
-        for view in service.shards(stream) {
-            let id = view.shard.id;
-            if view.vanished {
-                self.vanished.insert(id.clone());
-            }
-            if !view.children.is_empty() {
-                self.children.insert(id.clone(), view.children);
-            }
-            self.parents.insert(id, view.shard.parent);
-        }
-    }
 }
 
 impl fmt::Debug for Watch {
@@ -295,7 +270,6 @@ impl Watch {
             rules: Rules::new(config, start),
             service: service.clone(),
             stream: stream.clone(),
-            facts: Facts::default(),
             invariants: all(),
             unowned: unowned::Unowned::default(),
             sometimes: Sometimes::default(),
@@ -310,7 +284,7 @@ impl Watch {
 
     /// The lease table, watched.
     #[must_use]
-    pub fn table(&self, inner: kcl_core::reference::MemoryLeaseTable) -> Arc<dyn LeaseTable> {
+    pub fn table(&self, inner: MemoryLeaseTable) -> Arc<dyn LeaseTable> {
         Arc::new(table::Watched { inner, watch: self.clone() })
     }
 
@@ -374,37 +348,36 @@ impl Watch {
     /// A processor was initialised.
     pub(crate) fn opened(&self, session: Session, context: &ShardContext) {
         let shard = context.shard().clone();
-        let parent = self.parent_of(&shard);
+        // Of the ancestors of a shard that is gone itself nobody can know.
+        let parent = self.view(&shard).filter(|view| !view.vanished).and_then(|view| view.shard.parent);
         let (epoch, lost, place) = (context.epoch(), context.lost().clone(), self.here());
         self.see(&Seen::Opened(&Opened { session, shard, place, epoch, lost, parent }));
     }
 
-    fn parent_of(&self, shard: &ShardId) -> Option<ShardId> {
-        let state = &mut *self.lock();
-        if !state.facts.parents.contains_key(shard) {
-            state.facts.refresh(&state.service, &state.stream);
-        }
-        state.facts.parents.get(shard).cloned().flatten()
+    fn view(&self, shard: &ShardId) -> Option<ShardView> {
+        let (service, stream) = {
+            let state = self.lock();
+            (state.service.clone(), state.stream.clone())
+        };
+        service.shard(&stream, shard)
     }
 
-    /// The shards that continue one that is closed.
-    pub(crate) fn children_of(&self, shard: &ShardId) -> Vec<ShardId> {
-        let state = &mut *self.lock();
-        if !state.facts.children.contains_key(shard) {
-            state.facts.refresh(&state.service, &state.stream);
+    /// A shard was finished in this table.
+    pub(crate) async fn finished(&self, lease: &Lease, table: &MemoryLeaseTable) {
+        let Some(view) = self.view(&lease.shard) else { return };
+        let there = |child: &ShardId| self.view(child).is_some_and(|child| !child.vanished);
+        let children: Vec<ShardId> = view.children.into_iter().filter(there).collect();
+        let mut leased = false;
+        for child in &children {
+            let key = lease.key.as_str().replace(lease.shard.as_str(), child.as_str()).parse();
+            leased |= matches!(key, Ok(key) if table.get(&key).await.is_ok_and(|lease| lease.is_some()));
         }
-        state.facts.children.get(shard).cloned().unwrap_or_default()
+        self.see(&Seen::Finished { shard: &lease.shard, children: &children, leased });
     }
 
     /// Something was done that only a shard that has left the stream allows.
     pub(crate) fn taken_as_gone(&self, shard: &ShardId) {
-        let vanished = {
-            let state = &mut *self.lock();
-            if !state.facts.vanished.contains(shard) {
-                state.facts.refresh(&state.service, &state.stream);
-            }
-            state.facts.vanished.contains(shard)
-        };
+        let vanished = self.view(shard).is_none_or(|view| view.vanished);
         self.see(&Seen::TakenAsGone { shard, vanished });
     }
 

@@ -19,15 +19,21 @@ sim figures             fleet-hours per second by the size of the fleet
 fn main() -> ExitCode {
     let mut words: Vec<String> = std::env::args().skip(1).collect();
     let command = if words.is_empty() { String::new() } else { words.remove(0) };
+    if command == "mutants" {
+        return exit(mutants(&words));
+    }
     let ended = Options::parse(&words).and_then(|options| match command.as_str() {
         "run" => search(&options, options.seconds.unwrap_or(60.0), options.seed_base.unwrap_or(1)),
         "soak" => search(&options, options.hours.unwrap_or(8.0) * 3600.0, options.seed_base.unwrap_or_else(today)),
         "seed" => replay(&options),
         "plan" => options.case().map(|case| println!("{}", case.plan())).map(|()| true),
-        "mutants" => mutants(&words),
         "figures" => Ok(figures(&options)),
         _ => Err(USAGE.to_owned()),
     });
+    exit(ended)
+}
+
+fn exit(ended: Result<bool, String>) -> ExitCode {
     match ended {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

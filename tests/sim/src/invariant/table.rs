@@ -93,16 +93,9 @@ impl LeaseTable for Watched {
         for child in answer.iter().flatten() {
             self.told(None, Some(child));
         }
-        if let (Ok(_), Some(shard)) = (&answer, before.as_ref().map(|before| &before.shard)) {
-            let after = self.lease(parent).await;
-            self.told(before.as_ref(), after.as_ref());
-            let children = self.watch.children_of(shard);
-            let mut leased = false;
-            for child in &children {
-                let key = parent.as_str().replace(shard.as_str(), child.as_str()).parse();
-                leased |= matches!(key, Ok(key) if self.lease(&key).await.is_some());
-            }
-            self.watch.see(&Seen::Finished { shard, children: &children, leased });
+        if let (Ok(_), Some(after)) = (&answer, self.lease(parent).await) {
+            self.told(before.as_ref(), Some(&after));
+            self.watch.finished(&after, &self.inner).await;
         }
         self.answered(answer, seen, |_| {})
     }

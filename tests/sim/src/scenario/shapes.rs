@@ -201,7 +201,7 @@ fn shape(plan: &mut Plan, classes: &mut Vec<Class>, draw: &mut Draw) {
             }
         }
         Scenario::Partition => {
-            *classes = vec![Class::Table, Class::Shards];
+            *classes = vec![Class::Table, Class::Shards, Class::Steps];
             plan.per_batch = draw.pick(&[Duration::ZERO, SECOND / 2, 3 * SECOND]);
             partitions(plan, draw);
         }
@@ -253,7 +253,15 @@ fn shape(plan: &mut Plan, classes: &mut Vec<Class>, draw: &mut Draw) {
             plan.add(When::At(later(plan, 8)), Fault::Disable);
         }
         Scenario::Clocks => {
-            *classes = vec![Class::Clocks, Class::Freezes, Class::Suspends, Class::Twins, Class::Steps];
+            *classes = vec![
+                Class::Clocks,
+                Class::Freezes,
+                Class::Suspends,
+                Class::Suspends,
+                Class::Twins,
+                Class::Steps,
+                Class::Table,
+            ];
             let extreme = draw.one_in(2);
             plan.rates = (0..plan.workers)
                 .map(|n| match (extreme, n % 2) {
@@ -398,7 +406,7 @@ fn one(plan: &Plan, class: Class, at: Duration, draw: &mut Draw) -> (When, Fault
         Class::Freezes => Fault::Freeze { worker, time: draw.time(SECOND / 10..=d * 4) },
         Class::Suspends => Fault::Suspend { worker, time: draw.time(SECOND / 10..=d * 4) },
         Class::Blocks => Fault::Block { worker, time: draw.time(SECOND..=MINUTE) },
-        Class::Table => Fault::Table { worker, weather: weather(draw), time: draw.time(SECOND..=d * 6) },
+        Class::Table => Fault::Table { worker, weather: weather(d, draw), time: draw.time(d / 2..=d * 8) },
         Class::Stream => Fault::Stream { worker, weather: stream_weather(draw), time: draw.time(SECOND..=2 * MINUTE) },
         Class::Moods => Fault::Mood { worker, mood: mood(draw), time: draw.time(SECOND..=2 * MINUTE) },
         Class::Clocks if draw.one_in(2) => Fault::Rate { worker, ppm: draw.below(20_001) as i32 - 10_000 },
@@ -427,21 +435,22 @@ fn of_worker(plan: &Plan, worker: usize, draw: &mut Draw) -> Fault {
         7 => Fault::Restart { worker, down: SECOND, renamed: draw.one_in(2) },
         8 => Fault::Table {
             worker,
-            weather: Weather { cut: true, ..Weather::default() },
+            weather: Weather { cut: true, late: draw.pick(&[0, 2]), ..Weather::default() },
             time: draw.time(d / 4..=d * 3),
         },
         _ => Fault::Twin { worker, frozen: draw.time(SECOND..=d * 3) },
     }
 }
 
-fn weather(draw: &mut Draw) -> Weather {
-    match draw.below(6) {
-        0 => Weather { cut: true, ..Weather::default() },
+fn weather(d: Duration, draw: &mut Draw) -> Weather {
+    match draw.below(9) {
+        0 => Weather { cut: true, late: draw.pick(&[0, 2]), ..Weather::default() },
+        6..=8 => Weather { flaps: d * draw.pick(&[8, 11, 15]) / 10, ..Weather::default() },
         1 => Weather { reply_lost: 3, ..Weather::default() },
         2 => Weather { late: 5, ..Weather::default() },
         3 => Weather { throttled: 2, ..Weather::default() },
         4 => Weather { refused: 3, ..Weather::default() },
-        _ => Weather { reply_lost: 8, late: 12, throttled: 8, refused: 8, cut: false },
+        _ => Weather { reply_lost: 8, late: 12, throttled: 8, refused: 8, ..Weather::default() },
     }
 }
 
@@ -461,7 +470,7 @@ fn mood(draw: &mut Draw) -> Mood {
         0 => Mood::Slow(draw.time(SECOND..=10 * SECOND)),
         1 => Mood::Fails(draw.pick(&[1, 2, 5])),
         2 => Mood::Panics(draw.pick(&[2, 5])),
-        3 => Mood::Hangs(draw.time(30 * SECOND..=3 * MINUTE)),
+        3 => Mood::Hangs(draw.time(30 * SECOND..=6 * MINUTE)),
         _ => Mood::Fails(3),
     }
 }

@@ -18,6 +18,7 @@ use super::draw::Draw;
 use super::fault::{Request, Step, StreamWeather};
 use crate::Handle;
 use crate::fleet::{Fleet, Weather};
+use crate::rng::mix;
 
 /// How long calls take: most are quick, some are not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,9 +139,18 @@ impl Wire {
         let State { draw, latency, table, .. } = &mut *self.lock();
         let late = Duration::from_secs(30);
         if table.cut {
-            // Half of the requests get through late, no answer does.
-            let there = draw.one_in(2).then(|| draw.even(Duration::ZERO..=late));
+            // Some requests get through late, no answer does.
+            let there = draw.one_in(table.late).then(|| draw.even(Duration::ZERO..=late));
             LeaseFault::Carried { there, back: None }
+        } else if !table.flaps.is_zero() {
+            let stretch = self.sim.now().as_nanos() / table.flaps.as_nanos();
+            let there = Some(latency.draw(draw));
+            match mix(self.sim.seed() ^ stretch as u64) % 4 {
+                0 | 1 => LeaseFault::Carried { there: None, back: None },
+                2 => LeaseFault::Carried { there, back: Some(draw.even(Duration::ZERO..=table.flaps / 4)) },
+                _ if draw.one_in(2) => LeaseFault::ReplyLost,
+                _ => LeaseFault::Carried { there, back: Some(Duration::ZERO) },
+            }
         } else if draw.one_in(table.late) {
             LeaseFault::Carried { there: Some(draw.even(Duration::ZERO..=late)), back: None }
         } else if draw.one_in(table.throttled) {
