@@ -344,9 +344,19 @@ impl Watch {
     /// A processor was initialised.
     pub(crate) fn opened(&self, session: Session, context: &ShardContext) {
         let shard = context.shard().clone();
-        let parent = self.parent_of(&shard);
+        let parent = self.parent_of(&shard).filter(|_| !self.has_left(&shard));
         let (epoch, lost, place) = (context.epoch(), context.lost().clone(), self.here());
         self.see(&Seen::Opened(&Opened { session, shard, place, epoch, lost, parent }));
+    }
+
+    /// Whether the shard is gone. Nothing is delivered of it, and whoever only knows its name cannot know its parent's.
+    fn has_left(&self, shard: &ShardId) -> bool {
+        // None leaves before.
+        if self.sim.now() < Duration::from_secs(24 * 3600) {
+            return false;
+        }
+        let state = self.lock();
+        state.service.shards(&state.stream).iter().any(|view| view.shard.id == *shard && view.vanished)
     }
 
     fn parent_of(&self, shard: &ShardId) -> Option<ShardId> {

@@ -135,7 +135,8 @@ mod tests {
         let (mut bench, mut evicted) = held();
         evicted.evicted = true;
         bench.after(20.0);
-        bench.wrong(&Seen::Lease { before: Some(&evicted), after: Some(&lease("s", 2, Some("a/1"))) }, "standing still");
+        bench
+            .wrong(&Seen::Lease { before: Some(&evicted), after: Some(&lease("s", 2, Some("a/1"))) }, "standing still");
     }
 
     #[test]

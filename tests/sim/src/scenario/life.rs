@@ -343,7 +343,7 @@ fn forget_unknown(fleet: &Fleet, truth: &mut Truth) {
     let known: BTreeSet<ShardId> = fleet.history.entries().into_iter().map(|entry| entry.shard).collect();
     let here: BTreeSet<&ShardId> = views.iter().filter(|view| !view.vanished).map(|view| &view.shard.id).collect();
     for view in views.iter().filter(|view| view.vanished && !known.contains(&view.shard.id)) {
-        let continued = view.children.iter().any(|child| here.contains(child) || known.contains(child));
+        let continued = view.children.iter().any(|child| here.contains(child));
         if let Some(shard) = truth.shards.get_mut(&view.shard.id).filter(|_| !continued) {
             (shard.optional, shard.gone) = (shard.written.len(), true);
         }
