@@ -168,12 +168,20 @@ impl WorkerBuilder {
     ///
     /// # Cancel safety
     /// It reads only.
-    pub async fn check(self) -> Result<CheckedWorker, BuildError> {
+    pub async fn check(mut self) -> Result<CheckedWorker, BuildError> {
         let factory = self.check_settings()?;
+        let rt = match self.rt.take() {
+            Some(rt) => rt,
+            None => default_rt()?,
+        };
+        self.rt = Some(rt.clone());
         let specs = self.streams.iter().map(|text| text.parse()).collect::<Result<Vec<StreamSpec>, _>>()?;
         let mut resolved = Vec::new();
         for spec in &specs {
-            resolved.push(resolve(self.source.as_ref(), spec, self.region.as_deref()).await?);
+            // An answer that never comes must not leave a program that neither starts nor fails.
+            let asked = resolve(self.source.as_ref(), spec, self.region.as_deref());
+            let answered = rt.timeout(self.config.source_timeout, asked).await;
+            resolved.push(answered.unwrap_or_else(|| Err(ResolveError::unanswered(spec)))?);
         }
         Ok(CheckedWorker { builder: self, factory, resolved })
     }
