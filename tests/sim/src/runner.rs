@@ -1,5 +1,7 @@
 //! Runs many seeds on several threads: regression seeds first, then fresh ones until the time is up.
 
+#![expect(clippy::disallowed_methods, reason = "it measures how fast the simulation runs; nothing in a run reads it")]
+
 use std::fmt;
 use std::fs;
 use std::path::PathBuf;

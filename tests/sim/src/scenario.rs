@@ -13,6 +13,7 @@ mod plan;
 mod player;
 mod shapes;
 mod shrink;
+mod weather;
 mod wire;
 
 use std::fmt;

@@ -284,10 +284,13 @@ fn unsettled(sim: &Handle, fleet: &Fleet, crew: &Crew) -> Result<Option<String>,
     Ok((most > least + 1).then(|| format!("the shares are uneven: {counts:?}")))
 }
 
+/// What had been written, and the shards that were closed.
+type Then = (Truth, BTreeSet<ShardId>);
+
 /// What was there when an application that begins with what comes had begun.
 #[derive(Debug, Clone, Default)]
 struct Beginning {
-    found: Arc<Mutex<Option<(Truth, BTreeSet<ShardId>)>>>,
+    found: Arc<Mutex<Option<Then>>>,
 }
 
 impl Beginning {
