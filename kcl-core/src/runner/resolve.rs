@@ -177,6 +177,11 @@ fn in_region(region: Option<&str>) -> String {
 }
 
 impl ResolveError {
+    /// The service did not answer in time.
+    pub(crate) fn unanswered(spec: &StreamSpec) -> Self {
+        Self::Call { spec: Box::new(spec.clone()), source: super::fetch::timed_out("DescribeStream") }
+    }
+
     /// Whether asking again may help without anybody's doing.
     #[must_use]
     pub fn is_retryable(&self) -> bool {

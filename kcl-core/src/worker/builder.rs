@@ -198,11 +198,19 @@ impl WorkerBuilder {
     ///
     /// # Cancel safety
     /// It reads only.
-    pub async fn check(self) -> Result<CheckedWorker, BuildError> {
+    pub async fn check(mut self) -> Result<CheckedWorker, BuildError> {
         let subscriptions = self.check_settings()?;
+        let rt = match self.rt.take() {
+            Some(rt) => rt,
+            None => default_rt()?,
+        };
+        self.rt = Some(rt.clone());
         let mut resolved = Vec::new();
         for subscription in subscriptions {
-            let found = resolve(self.source.as_ref(), &subscription.spec, self.region.as_deref()).await?;
+            // An answer that never comes must not leave a program that neither starts nor fails.
+            let asked = resolve(self.source.as_ref(), &subscription.spec, self.region.as_deref());
+            let answered = rt.timeout(self.config.source_timeout, asked).await;
+            let found = answered.unwrap_or_else(|| Err(ResolveError::unanswered(&subscription.spec)))?;
             resolved.push((found, subscription));
         }
         Ok(CheckedWorker { builder: self, resolved })

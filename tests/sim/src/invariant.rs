@@ -248,6 +248,9 @@ struct State {
     violation: Option<Violation>,
 }
 
+/// How long listings may leave a shard out.
+const NEW: Duration = Duration::from_secs(10);
+
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watch").field("violation", &self.lock().violation).finish_non_exhaustive()
@@ -375,9 +378,11 @@ impl Watch {
         self.see(&Seen::Finished { shard: &lease.shard, children: &children, leased });
     }
 
-    /// Something was done that only a shard that has left the stream allows.
+    /// Something was done that only a shard that has left the stream allows. Listings may contradict each other about a shard that is
+    /// new, and then two of them may leave it out.
     pub(crate) fn taken_as_gone(&self, shard: &ShardId) {
-        let vanished = self.view(shard).is_none_or(|view| view.vanished);
+        let is_new = |view: &ShardView| self.sim.rt().now().since(view.opened) < NEW;
+        let vanished = self.view(shard).is_none_or(|view| view.vanished || is_new(&view));
         self.see(&Seen::TakenAsGone { shard, vanished });
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use kcl_core::planted::{Bug, plant};
 
 use crate::runner::Case;
-use crate::scenario::{Broken, run};
+use crate::scenario::{Broken, Plan, run};
 
 /// How to hunt.
 #[derive(Debug, Clone)]
@@ -91,7 +91,7 @@ impl Hunt {
                         if base >= self.bases {
                             return;
                         }
-                        if let Some(caught) = self.from(base) {
+                        if let Some(caught) = self.from(bug, base) {
                             found.lock().unwrap_or_else(PoisonError::into_inner).push(caught);
                         }
                     }
@@ -101,14 +101,25 @@ impl Hunt {
         Catch { bug, promise, bases: self.bases, found: found.into_inner().unwrap_or_else(PoisonError::into_inner) }
     }
 
+    /// Whether the engine without the bug carries the plan out well.
+    fn is_the_bugs(bug: Bug, plan: &Plan) -> bool {
+        plant(None);
+        let well = run(plan).broken.is_none();
+        plant(Some(bug));
+        well
+    }
+
     /// Tries the seeds of a base until one fails.
-    fn from(&self, base: u64) -> Option<(f64, f64, String)> {
+    fn from(&self, bug: Bug, base: u64) -> Option<(f64, f64, String)> {
         let (begun, mut hours) = (Instant::now(), 0.0);
         let mut seed = (base + 1) * 1_000_000;
         while begun.elapsed() < self.time {
-            let ended = run(&Case::of(seed, None).plan());
+            let plan = Case::of(seed, None).plan();
+            let ended = run(&plan);
             hours += ended.lasted.as_secs_f64() / 3600.0;
-            if let Some(broken) = ended.broken {
+            if let Some(broken) = ended.broken
+                && Self::is_the_bugs(bug, &plan)
+            {
                 return Some((hours, begun.elapsed().as_secs_f64(), named(&broken)));
             }
             seed += 1;

@@ -134,7 +134,7 @@ mod tests {
     fn an_evicted_owner_takes_its_lease_back_no_sooner_than_another_might() {
         let (mut bench, mut evicted) = held();
         evicted.evicted = true;
-        bench.after(20.0);
+        bench.after(5.0);
         bench
             .wrong(&Seen::Lease { before: Some(&evicted), after: Some(&lease("s", 2, Some("a/1"))) }, "standing still");
     }

@@ -37,7 +37,7 @@ pub(super) fn mood(draw: &mut Draw) -> Mood {
         0 => Mood::Slow(draw.time(SECOND..=10 * SECOND)),
         1 => Mood::Fails(draw.pick(&[1, 2, 5])),
         2 => Mood::Panics(draw.pick(&[2, 5])),
-        3 => Mood::Hangs(draw.time(30 * SECOND..=3 * MINUTE)),
+        3 => Mood::Hangs(draw.time(30 * SECOND..=6 * MINUTE)),
         _ => Mood::Fails(3),
     }
 }

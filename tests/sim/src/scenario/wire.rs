@@ -275,8 +275,8 @@ fn request(call: &LeaseCall) -> Request {
     }
 }
 
-/// How long listings may contradict each other about a new shard.
-const YOUNG: Duration = Duration::from_secs(5);
+/// How long listings may contradict each other about a new shard: less than the engine waits before it believes two of them.
+const YOUNG: Duration = Duration::from_secs(4);
 
 #[derive(Debug)]
 struct Source {
