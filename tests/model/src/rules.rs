@@ -1,0 +1,117 @@
+//! The clauses of the rules of ownership, each of which can be taken out, and the bounds of a search.
+
+/// How the death of a worker is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Each lease's counter is renewed by its owner.
+    PerLease,
+    /// Only the worker's own item is renewed.
+    PerWorker,
+}
+
+macro_rules! clauses {
+    ($($name:ident: $text:literal,)*) => {
+        /// A clause of the rules.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "`text` says what each is")]
+        pub enum Clause { $($name,)* }
+
+        impl Clause {
+            /// Every clause.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// What the clause says.
+            #[must_use]
+            pub fn text(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+clauses! {
+    GuardCounter: "a write names the counter it saw",
+    DriftMargin: "validity is shorter than the watch by the drift of two clocks",
+    ValidFromSend: "validity counts from the sending of the write, not from its answer",
+    SuspendCheck: "a wall clock that ran ahead of the monotonic one ends validity",
+    LapseIsFinal: "a lapsed validity drops what hung on it and is never revived",
+    FullWatch: "a take follows a whole D of watching",
+    EvictedIsWatched: "an evicted owner is watched for D before its place is taken",
+    ClaimDeadline: "after a claim deadline anyone may take what was meant for another",
+    OwnTakenByWrite: "a lease found in one's own name is taken by a write, not by the read",
+    OwnTakenUp: "a lease found in one's own name is taken up",
+    ReadGivesNoValidity: "an own write that was found by reading gives no validity",
+    ChildrenFromSend: "the children's validity counts from the sending of the finish",
+    FinishIsAtomic: "SHARD_END and the children are one transaction",
+    ChildrenMended: "a missing child of a tombstone gets a lease",
+    ParentGate: "nobody takes a child before its parent is SHARD_END",
+    ReleaseStopsFirst: "an owner stops before it sends the write that lets go",
+    Fence: "a silent worker is fenced by a write on the counter that stood still",
+    JudgedAfter: "that an incarnation is missing is read after the lease that named it",
+    DeleteFencedOnly: "a worker item is deleted by others only when it is fenced",
+    LeaveLast: "a worker deletes its own item only when it holds nothing",
+    BeatNeedsLive: "a heartbeat requires the item to be live",
+    RegisterFirst: "leases are taken only after registration was acknowledged",
+}
+
+/// What is searched.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    /// The liveness mode.
+    pub mode: Mode,
+    /// Workers, at most 3.
+    pub workers: usize,
+    /// Children of the one parent shard, at most 2.
+    pub children: usize,
+    /// Whether the last child has a lease, without owner, before its parent is finished.
+    pub child_exists: bool,
+    /// D, in ticks: the least true time that a whole watch can take on a fast clock.
+    pub d: u8,
+    /// Writes at one time whose sender does not wait for them.
+    pub loose: usize,
+    /// Whether workers crash and come back.
+    pub crash: bool,
+    /// Whether machines are suspended.
+    pub suspend: bool,
+    /// Whether leases are handed over and evicted.
+    pub moves: bool,
+    /// Whether deleted items come back with counter 0, so that counters are counted: up to this many.
+    pub count_to: Option<u8>,
+    /// Clauses taken out.
+    pub without: Vec<Clause>,
+    /// Give up beyond so many states.
+    pub max_states: usize,
+}
+
+impl Setting {
+    /// Two workers and one child with every fault.
+    #[must_use]
+    pub fn new(mode: Mode) -> Self {
+        Self {
+            mode,
+            workers: 2,
+            children: 1,
+            child_exists: false,
+            d: 2,
+            loose: 1,
+            crash: true,
+            suspend: true,
+            moves: true,
+            count_to: None,
+            without: Vec::new(),
+            max_states: 60_000_000,
+        }
+    }
+
+    /// Whether the clause is kept.
+    #[must_use]
+    pub fn has(&self, clause: Clause) -> bool {
+        !self.without.contains(&clause)
+    }
+
+    /// In true time, an owner may believe itself valid for less than this after sending, on the slowest clock.
+    #[must_use]
+    pub fn valid_for(&self) -> u8 {
+        if self.has(Clause::DriftMargin) { self.d } else { self.d + 1 }
+    }
+}

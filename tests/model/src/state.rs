@@ -1,0 +1,400 @@
+//! A state of the fleet in small integers, made canonical so that the space is finite.
+
+use crate::rules::{Clause, Mode, Setting};
+
+/// At most so many workers.
+pub const WORKERS: usize = 3;
+/// One parent and at most two children.
+pub const LEASES: usize = 3;
+/// Two incarnations for each worker: a name is used again once nothing mentions it.
+pub const NAMES: usize = WORKERS * 2;
+/// At most so many loose writes.
+pub const LOOSE: usize = 3;
+/// Nobody.
+pub const NOBODY: u8 = 15;
+/// A counter that no item has any more.
+pub const STALE: u8 = 254;
+/// The checkpoint of a finished shard.
+pub const SHARD_END: u8 = 2;
+
+/// A lease item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the attributes of the item")]
+pub struct Lease {
+    pub exists: bool,
+    pub owner: u8,
+    pub intended: u8,
+    pub evicted: bool,
+    pub checkpoint: u8,
+    pub counter: u8,
+}
+
+/// A worker item's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "as in the design")]
+pub enum ItemState {
+    Absent,
+    Live,
+    Evicted,
+    Fenced,
+}
+
+/// A worker item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the attributes of the item")]
+pub struct Item {
+    pub state: ItemState,
+    pub counter: u8,
+}
+
+/// What a worker has seen of an item, and for how long its counter has stood still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct View {
+    /// `STALE`: it has to look again.
+    pub counter: u8,
+    /// In ticks.
+    pub age: u8,
+    /// Its owner was found to be gone after this was seen.
+    pub gone: bool,
+}
+
+/// How a worker stands to a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Not its own.
+    No,
+    /// It delivers while it is valid.
+    Yes,
+    /// It has stopped and is letting go.
+    Parting,
+    /// Created in its name by a finish whose answer is not there yet.
+    Born,
+}
+
+/// What a worker knows of a lease it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "named as in the engine")]
+pub struct Held {
+    pub hold: Hold,
+    pub counter: u8,
+    /// Ticks since the write that gave the validity was sent, on the worker's own clock.
+    pub age: u8,
+    /// What was delivered and acknowledged.
+    pub progress: u8,
+    pub unanswered: bool,
+}
+
+/// A write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the moves of the protocol")]
+pub enum Kind {
+    None,
+    Take,
+    Renew,
+    Release,
+    Finish,
+    EvictLease,
+    CreateLease,
+    DeleteLease,
+    Register,
+    Beat,
+    Fence,
+    EvictWorker,
+    DeleteWorker,
+}
+
+/// A write on its way, or the answer to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the parts of a write")]
+pub struct Write {
+    pub kind: Kind,
+    /// The lease, or the name of the worker item.
+    pub on: u8,
+    pub counter: u8,
+    pub owner: u8,
+    /// The name of the sender.
+    pub by: u8,
+    /// The checkpoint carried; on an answer, the one that was found.
+    pub checkpoint: u8,
+    pub intended: u8,
+    /// Ticks since it was sent, on the sender's clock.
+    pub age: u8,
+    /// It was applied, and its answer is on the way.
+    pub applied: bool,
+}
+
+impl Write {
+    /// No write.
+    pub const NONE: Self = Self {
+        kind: Kind::None,
+        on: 0,
+        counter: 0,
+        owner: NOBODY,
+        by: NOBODY,
+        checkpoint: 0,
+        intended: NOBODY,
+        age: 0,
+        applied: false,
+    };
+    /// Whether there is one.
+    #[must_use]
+    pub fn is_some(&self) -> bool {
+        self.kind != Kind::None
+    }
+    /// Whether it is a write of a lease item.
+    #[must_use]
+    pub fn is_on_lease(&self) -> bool {
+        self.kind < Kind::Register
+    }
+}
+
+/// Whether a worker runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "plain")]
+pub enum Power {
+    Down,
+    Up,
+    Suspended,
+}
+
+/// Whether a worker is a member of the fleet (PerWorker).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "plain")]
+pub enum Member {
+    New,
+    Registered,
+    GivenUp,
+}
+
+/// One worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "named as in the engine")]
+pub struct Worker {
+    pub power: Power,
+    pub incarnation: u8,
+    pub member: Member,
+    pub counter: u8,
+    pub age: u8,
+    pub unanswered: bool,
+    pub beat: Write,
+    pub held: [Held; LEASES],
+    pub views: [View; LEASES],
+    pub sent: [Write; LEASES],
+    pub items: [View; NAMES],
+    /// Names whose items it once found missing.
+    pub missing: u8,
+}
+
+/// The fleet and its table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "plain")]
+pub struct State {
+    pub leases: [Lease; LEASES],
+    pub items: [Item; NAMES],
+    pub workers: [Worker; WORKERS],
+    pub loose: [Write; LOOSE],
+    /// A checkpoint went back.
+    pub went_back: bool,
+}
+
+const UNSEEN: View = View { counter: STALE, age: 0, gone: false };
+/// Not held.
+pub const NOT_HELD: Held = Held { hold: Hold::No, counter: STALE, age: 0, progress: 0, unanswered: false };
+
+impl Worker {
+    /// A worker that has just started.
+    #[must_use]
+    pub fn fresh(power: Power, incarnation: u8) -> Self {
+        Self {
+            power,
+            incarnation,
+            member: Member::New,
+            counter: STALE,
+            age: 0,
+            unanswered: false,
+            beat: Write::NONE,
+            held: [NOT_HELD; LEASES],
+            views: [UNSEEN; LEASES],
+            sent: [Write::NONE; LEASES],
+            items: [UNSEEN; NAMES],
+            missing: 0,
+        }
+    }
+}
+
+/// The name of a worker's incarnation.
+#[must_use]
+pub fn name(worker: usize, incarnation: u8) -> u8 {
+    worker as u8 * 2 + incarnation
+}
+
+impl State {
+    /// The name that a worker bears now.
+    #[must_use]
+    pub fn me(&self, w: usize) -> u8 {
+        name(w, self.workers[w].incarnation)
+    }
+
+    /// Whether anything but the worker itself mentions the name.
+    #[must_use]
+    pub fn mentions(&self, n: u8) -> bool {
+        self.leases.iter().any(|l| l.owner == n || l.intended == n)
+            || self.items[usize::from(n)].state != ItemState::Absent
+            || self.loose.iter().any(|m| names(m, n))
+            || self.workers.iter().any(|w| names(&w.beat, n) || w.sent.iter().any(|m| names(m, n)))
+    }
+
+    /// Forgets what can make no difference: dead references, ages of nothing, and, unless they are counted, the
+    /// counters themselves, of which only "still the same" matters.
+    pub fn settle(&mut self, rules: &Setting) {
+        let counted = rules.count_to.is_some();
+        let (leases, items) = (self.leases, self.items);
+        let now = |on_lease: bool, on: u8| {
+            if on_lease { leases[usize::from(on)].counter } else { items[usize::from(on)].counter }
+        };
+        let fix = |on_lease: bool, on: u8, c: &mut u8| {
+            if !counted {
+                *c = if *c == now(on_lease, on) { 0 } else { STALE };
+            }
+        };
+        for w in 0..WORKERS {
+            let me = self.me(w);
+            let worker = &mut self.workers[w];
+            let suspended = worker.power == Power::Suspended;
+            for l in 0..LEASES {
+                if worker.held[l].hold == Hold::No {
+                    worker.held[l] = NOT_HELD;
+                } else {
+                    fix(true, l as u8, &mut worker.held[l].counter);
+                }
+                let sent = &mut worker.sent[l];
+                if sent.is_some() {
+                    fix(true, l as u8, &mut sent.counter);
+                    if rules.mode == Mode::PerWorker || sent.kind == Kind::Release {
+                        sent.age = 0;
+                    }
+                    // It will be refused, whatever it says.
+                    if sent.counter == STALE && !sent.applied && rules.has(Clause::GuardCounter) {
+                        *sent = Write { kind: sent.kind, on: sent.on, counter: STALE, ..Write::NONE };
+                    }
+                }
+                let idle = worker.held[l].hold == Hold::No && !worker.sent[l].is_some();
+                let view = &mut worker.views[l];
+                if view.counter != leases[l].counter || !leases[l].exists || worker.power == Power::Down || !idle {
+                    *view = UNSEEN;
+                } else {
+                    fix(true, l as u8, &mut view.counter);
+                    let watched = leases[l].intended != NOBODY
+                        || (rules.mode == Mode::PerLease && leases[l].owner != NOBODY);
+                    if !watched {
+                        view.age = 0;
+                    }
+                }
+            }
+            let watches = worker.member == Member::Registered && worker.age < rules.valid_for();
+            for n in 0..NAMES {
+                let item = items[n];
+                if worker.items[n].counter != item.counter || item.state == ItemState::Absent || !(watches || suspended) {
+                    worker.items[n] = UNSEEN;
+                } else {
+                    fix(false, n as u8, &mut worker.items[n].counter);
+                }
+            }
+            if worker.member == Member::Registered {
+                fix(false, me, &mut worker.counter);
+            } else {
+                worker.counter = STALE;
+                worker.age = 0;
+                worker.unanswered = false;
+            }
+            if worker.beat.is_some() {
+                fix(false, me, &mut worker.beat.counter);
+            }
+        }
+        for m in &mut self.loose {
+            m.age = 0;
+            m.applied = false;
+            if m.is_some() && m.kind != Kind::Register && m.kind != Kind::CreateLease {
+                fix(m.is_on_lease(), m.on, &mut m.counter);
+                if !counted && m.counter == STALE {
+                    *m = Write::NONE;
+                }
+            }
+        }
+        if !counted {
+            self.leases.iter_mut().for_each(|l| l.counter = 0);
+            self.items.iter_mut().for_each(|i| i.counter = 0);
+        }
+        self.loose.sort_unstable_by(|a, b| b.cmp(a));
+    }
+
+    /// 64 bits that tell states apart.
+    #[must_use]
+    pub fn fingerprint(&self, rules: &Setting) -> u64 {
+        let mut mix = Mix(0x9e37_79b9_7f4a_7c15);
+        for lease in &self.leases[..=rules.children] {
+            mix.add(lease.packed());
+        }
+        for (n, m) in self.loose[..rules.loose].iter().enumerate() {
+            mix.add(m.packed() | (n as u64) << 56);
+        }
+        let mut word = u64::from(self.went_back);
+        for item in &self.items[..rules.workers * 2] {
+            word = word << 10 | u64::from(item.counter) << 2 | item.state as u64;
+        }
+        mix.add(word);
+        for w in &self.workers[..rules.workers] {
+            let bits = [w.power as u8, w.incarnation, w.member as u8, w.counter, w.age, u8::from(w.unanswered), w.missing];
+            mix.add(u64::from_le_bytes([bits[0], bits[1], bits[2], bits[3], bits[4], bits[5], bits[6], 0]));
+            mix.add(w.beat.packed());
+            for l in 0..=rules.children {
+                let (h, v) = (w.held[l], w.views[l]);
+                mix.add(u64::from_le_bytes([
+                    h.hold as u8 | u8::from(h.unanswered) << 4,
+                    h.counter,
+                    h.age,
+                    h.progress,
+                    v.counter,
+                    v.age,
+                    u8::from(v.gone),
+                    1,
+                ]));
+                mix.add(w.sent[l].packed());
+            }
+            let mut word = 0;
+            for v in &w.items[..rules.workers * 2] {
+                word = word << 10 | u64::from(v.counter) << 2 | u64::from(v.age & 3);
+            }
+            mix.add(word);
+        }
+        mix.0
+    }
+}
+
+impl Lease {
+    fn packed(&self) -> u64 {
+        let flags = u8::from(self.exists) | u8::from(self.evicted) << 1;
+        u64::from_le_bytes([flags, self.owner, self.intended, self.checkpoint, self.counter, 0, 0, 0])
+    }
+}
+
+impl Write {
+    fn packed(&self) -> u64 {
+        let names = u64::from(self.owner) << 8 | u64::from(self.by) << 4 | u64::from(self.intended);
+        let small = u64::from(self.age) << 4 | u64::from(self.checkpoint) << 1 | u64::from(self.applied);
+        (self.kind as u64) | u64::from(self.on) << 8 | u64::from(self.counter) << 16 | names << 24 | small << 40
+    }
+}
+
+fn names(m: &Write, n: u8) -> bool {
+    m.is_some() && (m.by == n || m.intended == n || (!m.is_on_lease() && m.on == n) || (m.is_on_lease() && m.owner == n))
+}
+
+struct Mix(u64);
+
+impl Mix {
+    fn add(&mut self, v: u64) {
+        let x = u128::from(self.0 ^ v) * 0x9ddf_ea08_eb38_2d69_c3a5_c85c_97cb_3127_u128;
+        self.0 = (x as u64) ^ ((x >> 64) as u64).rotate_left(23) ^ v.rotate_left(41);
+    }
+}
