@@ -16,14 +16,16 @@ fn main() {
             "d" => rules.d = number as u8,
             "loose" => rules.loose = number,
             "crash" => rules.crash = number > 0,
+            "lost" => rules.lost = number > 0,
+            "joined" => rules.joined = number > 0,
             "suspend" => rules.suspend = number > 0,
             "moves" => rules.moves = number > 0,
             "exists" => rules.child_exists = number > 0,
             "count" => rules.count_to = Some(number as u8),
             "max" => rules.max_states = number,
-            "without" => rules.without.extend(
-                Clause::ALL.iter().copied().filter(|c| value.split('+').any(|v| format!("{c:?}") == v)),
-            ),
+            "without" => rules
+                .without
+                .extend(Clause::ALL.iter().copied().filter(|c| value.split('+').any(|v| format!("{c:?}") == v))),
             _ => eprintln!("unknown: {arg}"),
         }
     }
@@ -34,6 +36,12 @@ fn main() {
     }
     println!(
         "mode={:?} states={} steps={} depth={} ended={} violations={} seconds={:.1}",
-        rules.mode, found.states, found.steps, found.depth, found.ended, u8::from(found.broken.is_some()), found.took.as_secs_f64()
+        rules.mode,
+        found.states,
+        found.steps,
+        found.depth,
+        found.ended,
+        u8::from(found.broken.is_some()),
+        found.took.as_secs_f64()
     );
 }

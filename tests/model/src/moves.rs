@@ -276,6 +276,9 @@ impl<'a> Moves<'a> {
             } else if !accepts(rules, &self.from, &m) {
                 self.add("is refused", w, l, false, |s| refused(rules, s, w, l));
             }
+            if !rules.lost {
+                continue;
+            }
             self.add("gives up waiting", w, l, true, |s| {
                 let m = std::mem::replace(&mut s.workers[w].sent[l], Write::NONE);
                 loosen(rules, s, m);
@@ -312,11 +315,13 @@ impl<'a> Moves<'a> {
             } else if !accepts(rules, &s, &beat) {
                 self.add("has its sign of life refused", w, 15, false, |s| beat_refused(rules, s, w));
             }
-            self.add("gives up waiting for its sign of life", w, 15, true, |s| {
-                let m = std::mem::replace(&mut s.workers[w].beat, Write::NONE);
-                loosen(rules, s, m);
-                s.workers[w].unanswered = true;
-            });
+            if rules.lost {
+                self.add("gives up waiting for its sign of life", w, 15, true, |s| {
+                    let m = std::mem::replace(&mut s.workers[w].beat, Write::NONE);
+                    loosen(rules, s, m);
+                    s.workers[w].unanswered = true;
+                });
+            }
         } else {
             let kind = if worker.member == Member::New { Kind::Register } else { Kind::Beat };
             if worker.member != Member::GivenUp {
@@ -393,7 +398,9 @@ impl<'a> Moves<'a> {
             Hold::Parting if validity_age(rules, &s, w, l) < rules.valid_for() => {
                 self.send(w, l, "lets go again", Kind::Release, |m| m.intended = NOBODY);
             }
-            Hold::Parting => self.add("drops what it could not give away", w, l, false, |s| s.workers[w].held[l] = NOT_HELD),
+            Hold::Parting => {
+                self.add("drops what it could not give away", w, l, false, |s| s.workers[w].held[l] = NOT_HELD)
+            }
             Hold::Born => {}
             Hold::No => {
                 if view.counter == STALE && lease.checkpoint != SHARD_END && lease.exists {
@@ -484,7 +491,8 @@ impl<'a> Moves<'a> {
         if own && !rules.has(Clause::OwnTakenByWrite) {
             self.add("goes on with a lease in its name", w, l, false, |s| {
                 let progress = lease.checkpoint.min(1);
-                s.workers[w].held[l] = Held { hold: Hold::Yes, counter: lease.counter, age: 0, progress, unanswered: false };
+                s.workers[w].held[l] =
+                    Held { hold: Hold::Yes, counter: lease.counter, age: 0, progress, unanswered: false };
             });
         } else if own || free || expired {
             self.send(w, l, "takes the lease", Kind::Take, |m| {
@@ -495,7 +503,15 @@ impl<'a> Moves<'a> {
         if rules.moves && rules.mode == Mode::PerLease && !lease.evicted && lease.owner != NOBODY && lease.owner != me {
             if has_room(rules, &s) {
                 self.add("sends an eviction", w, l, false, |s| {
-                    let m = Write { kind: Kind::EvictLease, on: l as u8, counter: view.counter, owner: lease.owner, by: me, intended: me, ..Write::NONE };
+                    let m = Write {
+                        kind: Kind::EvictLease,
+                        on: l as u8,
+                        counter: view.counter,
+                        owner: lease.owner,
+                        by: me,
+                        intended: me,
+                        ..Write::NONE
+                    };
                     loosen(rules, s, m);
                 });
             }
@@ -506,7 +522,15 @@ impl<'a> Moves<'a> {
         let rules = self.rules;
         let me = self.from.me(w);
         let held = self.from.workers[w].held[l];
-        let mut m = Write { kind, on: l as u8, counter: held.counter, owner: me, by: me, checkpoint: held.progress, ..Write::NONE };
+        let mut m = Write {
+            kind,
+            on: l as u8,
+            counter: held.counter,
+            owner: me,
+            by: me,
+            checkpoint: held.progress,
+            ..Write::NONE
+        };
         shape(&mut m);
         self.add(what, w, l, false, |s| {
             s.workers[w].sent[l] = m;
@@ -530,7 +554,14 @@ impl<'a> Moves<'a> {
                 });
             }
             if s.leases[l].checkpoint == SHARD_END && rules.count_to.is_some() && s.leases[l].exists {
-                let m = Write { kind: Kind::DeleteLease, on: l as u8, by: me, counter: s.leases[l].counter, owner: s.leases[l].owner, ..Write::NONE };
+                let m = Write {
+                    kind: Kind::DeleteLease,
+                    on: l as u8,
+                    by: me,
+                    counter: s.leases[l].counter,
+                    owner: s.leases[l].owner,
+                    ..Write::NONE
+                };
                 self.add("sends the deletion of a tombstone", w, l, false, |s| loosen(rules, s, m));
             }
         }
@@ -573,10 +604,20 @@ fn answered(rules: &Setting, s: &mut State, w: usize, l: usize) {
     let age = from(Clause::ValidFromSend);
     match m.kind {
         Kind::Take => {
-            let valid = if lone { age < rules.valid_for() } else { is_member(rules, s, w) || !rules.has(Clause::RegisterFirst) };
+            let valid = if lone {
+                age < rules.valid_for()
+            } else {
+                is_member(rules, s, w) || !rules.has(Clause::RegisterFirst)
+            };
             if valid {
                 let progress = m.checkpoint.min(1);
-                s.workers[w].held[l] = Held { hold: Hold::Yes, counter: m.counter, age: if lone { age } else { 0 }, progress, unanswered: false };
+                s.workers[w].held[l] = Held {
+                    hold: Hold::Yes,
+                    counter: m.counter,
+                    age: if lone { age } else { 0 },
+                    progress,
+                    unanswered: false,
+                };
             }
         }
         Kind::Finish => {
@@ -587,7 +628,8 @@ fn answered(rules: &Setting, s: &mut State, w: usize, l: usize) {
             }
             let valid = if lone { age < rules.valid_for() } else { is_member(rules, s, w) };
             for held in s.workers[w].held.iter_mut().filter(|held| held.hold == Hold::Born) {
-                *held = if valid { Held { hold: Hold::Yes, age: if lone { age } else { 0 }, ..*held } } else { NOT_HELD };
+                *held =
+                    if valid { Held { hold: Hold::Yes, age: if lone { age } else { 0 }, ..*held } } else { NOT_HELD };
             }
             if !rules.has(Clause::FinishIsAtomic) {
                 // The second half would be sent now.

@@ -69,6 +69,10 @@ pub struct Setting {
     pub d: u8,
     /// Writes at one time whose sender does not wait for them.
     pub loose: usize,
+    /// Whether answers are lost or waited for too shortly.
+    pub lost: bool,
+    /// PerWorker: begin with a fleet whose workers have joined and of which the first holds the lease.
+    pub joined: bool,
     /// Whether workers crash and come back.
     pub crash: bool,
     /// Whether machines are suspended.
@@ -94,6 +98,8 @@ impl Setting {
             child_exists: false,
             d: 2,
             loose: 1,
+            lost: true,
+            joined: true,
             crash: true,
             suspend: true,
             moves: true,

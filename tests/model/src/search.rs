@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use crate::moves::{Moves, believes};
 use crate::rules::{Mode, Setting};
 use crate::state::{
-    Hold, Item, ItemState, LEASES, LOOSE, Lease, NAMES, NOBODY, Power, SHARD_END, State, WORKERS, Worker, Write,
+    Held, Hold, Item, ItemState, LEASES, LOOSE, Lease, Member, NAMES, NOBODY, NOT_HELD, Power, SHARD_END, State,
+    WORKERS, Worker, Write,
 };
 
 /// A property that does not hold.
@@ -62,6 +63,15 @@ pub fn start(rules: &Setting) -> State {
     workers[..rules.workers].iter_mut().for_each(|w| w.power = Power::Up);
     let items = [Item { state: ItemState::Absent, counter: 0 }; NAMES];
     let mut s = State { leases, items, workers, loose: [Write::NONE; LOOSE], went_back: false };
+    if rules.mode == Mode::PerWorker && rules.joined {
+        for w in 0..rules.workers {
+            s.items[w * 2].state = ItemState::Live;
+            s.workers[w].member = Member::Registered;
+            s.workers[w].counter = 0;
+        }
+        s.leases[0].owner = 0;
+        s.workers[0].held[0] = Held { hold: Hold::Yes, counter: 0, ..NOT_HELD };
+    }
     s.settle(rules);
     s
 }

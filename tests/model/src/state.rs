@@ -238,8 +238,11 @@ impl State {
     /// Whether anything but the worker itself mentions the name.
     #[must_use]
     pub fn mentions(&self, n: u8) -> bool {
+        self.items[usize::from(n)].state != ItemState::Absent || self.mentions_owner(n)
+    }
+
+    fn mentions_owner(&self, n: u8) -> bool {
         self.leases.iter().any(|l| l.owner == n || l.intended == n)
-            || self.items[usize::from(n)].state != ItemState::Absent
             || self.loose.iter().any(|m| names(m, n))
             || self.workers.iter().any(|w| names(&w.beat, n) || w.sent.iter().any(|m| names(m, n)))
     }
@@ -248,6 +251,14 @@ impl State {
     /// counters themselves, of which only "still the same" matters.
     pub fn settle(&mut self, rules: &Setting) {
         let counted = rules.count_to.is_some();
+        for n in 0..NAMES as u8 {
+            let w = usize::from(n / 2);
+            let borne = self.workers[w].power != Power::Down && self.me(w) == n;
+            if !borne && self.items[usize::from(n)].state != ItemState::Absent && !counted && !self.mentions_owner(n) {
+                // Nobody can act under this name or be named by it any more: others see it off, sooner or later.
+                self.items[usize::from(n)] = Item { state: ItemState::Absent, counter: 0 };
+            }
+        }
         let (leases, items) = (self.leases, self.items);
         let now = |on_lease: bool, on: u8| {
             if on_lease { leases[usize::from(on)].counter } else { items[usize::from(on)].counter }
@@ -284,8 +295,8 @@ impl State {
                     *view = UNSEEN;
                 } else {
                     fix(true, l as u8, &mut view.counter);
-                    let watched = leases[l].intended != NOBODY
-                        || (rules.mode == Mode::PerLease && leases[l].owner != NOBODY);
+                    let watched =
+                        leases[l].intended != NOBODY || (rules.mode == Mode::PerLease && leases[l].owner != NOBODY);
                     if !watched {
                         view.age = 0;
                     }
@@ -294,7 +305,10 @@ impl State {
             let watches = worker.member == Member::Registered && worker.age < rules.valid_for();
             for n in 0..NAMES {
                 let item = items[n];
-                if worker.items[n].counter != item.counter || item.state == ItemState::Absent || !(watches || suspended) {
+                if worker.items[n].counter != item.counter
+                    || matches!(item.state, ItemState::Absent | ItemState::Fenced)
+                    || !(watches || suspended)
+                {
                     worker.items[n] = UNSEEN;
                 } else {
                     fix(false, n as u8, &mut worker.items[n].counter);
@@ -325,12 +339,69 @@ impl State {
             self.leases.iter_mut().for_each(|l| l.counter = 0);
             self.items.iter_mut().for_each(|i| i.counter = 0);
         }
+        for w in 0..WORKERS {
+            if self.workers[w].incarnation == 1 {
+                self.rename([0, 1, 2], 1 << w);
+            }
+        }
         self.loose.sort_unstable_by(|a, b| b.cmp(a));
     }
 
-    /// 64 bits that tell states apart.
+    /// Puts each worker in the place that `to` says; those whose bit is set change the names of their two incarnations.
+    fn rename(&mut self, to: [usize; WORKERS], flip: u8) {
+        let of = |n: u8| match n {
+            NOBODY => NOBODY,
+            n => name(to[usize::from(n / 2)], (n % 2) ^ (flip >> (n / 2) & 1)),
+        };
+        let before = *self;
+        for l in &mut self.leases {
+            l.owner = of(l.owner);
+            l.intended = of(l.intended);
+        }
+        let write = |m: &mut Write| {
+            m.by = of(m.by);
+            m.intended = of(m.intended);
+            m.owner = of(m.owner);
+            if m.is_some() && !m.is_on_lease() {
+                m.on = of(m.on);
+            }
+        };
+        self.loose.iter_mut().for_each(write);
+        for n in 0..NAMES as u8 {
+            self.items[usize::from(of(n))] = before.items[usize::from(n)];
+        }
+        for w in 0..WORKERS {
+            let mut worker = before.workers[w];
+            worker.incarnation ^= flip >> w & 1;
+            write(&mut worker.beat);
+            worker.sent.iter_mut().for_each(write);
+            worker.missing = 0;
+            for n in 0..NAMES as u8 {
+                worker.items[usize::from(of(n))] = before.workers[w].items[usize::from(n)];
+                worker.missing |= (before.workers[w].missing >> n & 1) << of(n);
+            }
+            self.workers[to[w]] = worker;
+        }
+    }
+
+    /// 64 bits that tell states apart that differ by more than the places of the workers.
     #[must_use]
     pub fn fingerprint(&self, rules: &Setting) -> u64 {
+        let orders: &[[usize; WORKERS]] = match rules.workers {
+            1 => &[[0, 1, 2]],
+            2 => &[[0, 1, 2], [1, 0, 2]],
+            _ => &[[0, 1, 2], [1, 0, 2], [0, 2, 1], [2, 1, 0], [1, 2, 0], [2, 0, 1]],
+        };
+        let print = |to: &[usize; WORKERS]| {
+            let mut s = *self;
+            s.rename(*to, 0);
+            s.loose.sort_unstable_by(|a, b| b.cmp(a));
+            s.print(rules)
+        };
+        orders.iter().map(print).min().unwrap_or_default()
+    }
+
+    fn print(&self, rules: &Setting) -> u64 {
         let mut mix = Mix(0x9e37_79b9_7f4a_7c15);
         for lease in &self.leases[..=rules.children] {
             mix.add(lease.packed());
@@ -344,7 +415,8 @@ impl State {
         }
         mix.add(word);
         for w in &self.workers[..rules.workers] {
-            let bits = [w.power as u8, w.incarnation, w.member as u8, w.counter, w.age, u8::from(w.unanswered), w.missing];
+            let bits =
+                [w.power as u8, w.incarnation, w.member as u8, w.counter, w.age, u8::from(w.unanswered), w.missing];
             mix.add(u64::from_le_bytes([bits[0], bits[1], bits[2], bits[3], bits[4], bits[5], bits[6], 0]));
             mix.add(w.beat.packed());
             for l in 0..=rules.children {
@@ -387,7 +459,8 @@ impl Write {
 }
 
 fn names(m: &Write, n: u8) -> bool {
-    m.is_some() && (m.by == n || m.intended == n || (!m.is_on_lease() && m.on == n) || (m.is_on_lease() && m.owner == n))
+    m.is_some()
+        && (m.by == n || m.intended == n || (!m.is_on_lease() && m.on == n) || (m.is_on_lease() && m.owner == n))
 }
 
 struct Mix(u64);

@@ -32,14 +32,19 @@ pub fn accepts(rules: &Setting, s: &State, m: &Write) -> bool {
 /// Whether counters are counted and this write would go past the bound.
 #[must_use]
 pub fn is_beyond_bound(rules: &Setting, s: &State, m: &Write) -> bool {
-    let counter = if m.is_on_lease() { s.leases[usize::from(m.on)].counter } else { s.items[usize::from(m.on)].counter };
+    let counter =
+        if m.is_on_lease() { s.leases[usize::from(m.on)].counter } else { s.items[usize::from(m.on)].counter };
     let creates = matches!(m.kind, Kind::CreateLease | Kind::Register | Kind::DeleteLease | Kind::DeleteWorker);
     !creates && rules.count_to.is_some_and(|bound| counter >= bound)
 }
 
 /// Applies a write that is accepted. What the answer tells is left in it.
 pub fn apply(rules: &Setting, s: &mut State, m: &mut Write) {
-    if m.is_on_lease() { apply_to_lease(rules, s, m) } else { apply_to_item(rules, s, m) }
+    if m.is_on_lease() {
+        apply_to_lease(rules, s, m)
+    } else {
+        apply_to_item(rules, s, m)
+    }
     m.applied = true;
 }
 
@@ -64,10 +69,11 @@ fn apply_to_lease(rules: &Setting, s: &mut State, m: &mut Write) {
         }
         Kind::Finish => finish(rules, s, m),
         Kind::CreateLease => {
-            *lease =
-                Lease { exists: true, owner: NOBODY, intended: NOBODY, evicted: false, checkpoint: 0, counter: 0 };
+            *lease = Lease { exists: true, owner: NOBODY, intended: NOBODY, evicted: false, checkpoint: 0, counter: 0 };
         }
-        Kind::DeleteLease => *lease = Lease { exists: false, counter: 0, owner: NOBODY, intended: NOBODY, evicted: false, checkpoint: 0 },
+        Kind::DeleteLease => {
+            *lease = Lease { exists: false, counter: 0, owner: NOBODY, intended: NOBODY, evicted: false, checkpoint: 0 }
+        }
         _ => {}
     }
     let after = s.leases[on];
