@@ -467,7 +467,7 @@ struct Mix(u64);
 
 impl Mix {
     fn add(&mut self, v: u64) {
-        let x = u128::from(self.0 ^ v) * 0x9ddf_ea08_eb38_2d69_c3a5_c85c_97cb_3127_u128;
+        let x = u128::from(self.0 ^ v).wrapping_mul(0x9ddf_ea08_eb38_2d69_c3a5_c85c_97cb_3127_u128);
         self.0 = (x as u64) ^ ((x >> 64) as u64).rotate_left(23) ^ v.rotate_left(41);
     }
 }
