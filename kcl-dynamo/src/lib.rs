@@ -9,12 +9,16 @@
 //! again and how often.
 
 mod lease;
+mod readers;
 mod stream;
+#[cfg(feature = "wire")]
+pub mod wire;
 mod worker;
 
 pub use kcl_core;
 pub use kcl_core::*;
 
 pub use lease::{Billing, Create, DynamoLeaseTable, LeaseTableOptions, OpenError};
+pub use readers::{DynamoReaderRegistry, READER_REGISTRY, ReaderRegistryOptions};
 pub use stream::{ClientConfigError, DynamoStreamSource, ServiceFault, StreamOptions};
 pub use worker::{BuildError, Worker, WorkerBuilder};

@@ -9,10 +9,11 @@ use aws_sdk_dynamodb::config::BehaviorVersion;
 use aws_types::SdkConfig;
 use kcl_core::{
     ArnError, BuildError as CoreBuildError, ProcessError, Record, RecordProcessorFactory, Report, Rt, RunError,
-    StartPosition, TaskClass, WorkerConfig, WorkerHandle,
+    StartPosition, Stream, TaskClass, WorkerConfig, WorkerHandle,
 };
 
 use crate::lease::{Create, DynamoLeaseTable, LeaseTableOptions, OpenError};
+use crate::readers::{DynamoReaderRegistry, READER_REGISTRY, ReaderRegistryOptions};
 use crate::stream::{ClientConfigError, DynamoStreamSource, StreamOptions, https_client};
 
 /// A member of a fleet that consumes DynamoDB Streams on AWS.
@@ -28,6 +29,7 @@ impl Worker {
         WorkerBuilder {
             lease_table: None,
             leases: None,
+            readers: None,
             application,
             stream_config: aws.clone(),
             lease_config: aws.clone(),
@@ -83,6 +85,7 @@ pub struct WorkerBuilder {
     lease_client: Option<aws_sdk_dynamodb::Client>,
     lease_table: Option<String>,
     leases: Option<LeaseTableOptions>,
+    readers: Option<ReaderRegistryOptions>,
     source: StreamOptions,
     rt: Option<Rt>,
     /// What is told to the engine's own builder once source and table exist.
@@ -112,6 +115,13 @@ pub enum BuildError {
     /// The lease table cannot be opened or created.
     #[error(transparent)]
     LeaseTable(#[from] OpenError),
+    /// The table of the reader registry cannot be opened or created. Create it beforehand or grant what is missing, or do without
+    /// reader slots.
+    #[error(
+        "the reader registry cannot be opened; see docs/operations.md for its table, or do without reader slots: \
+         .configure(|c| c.with_readers(ReaderPolicy::Off))"
+    )]
+    ReaderRegistry(#[source] OpenError),
     /// The settings, the streams or the table's content do not fit.
     #[error(transparent)]
     Worker(#[from] CoreBuildError),
@@ -126,7 +136,7 @@ impl WorkerBuilder {
         self
     }
 
-    /// Reads the newest stream of this table, given by name or ARN. May be called several times.
+    /// Reads the stream of this table, given by name or ARN. May be called several times. See [`Stream::table`].
     pub fn table(self, name: impl Into<String>) -> Self {
         let name = name.into();
         self.step(|worker| worker.table(name))
@@ -138,12 +148,17 @@ impl WorkerBuilder {
         self.step(|worker| worker.stream(arn))
     }
 
-    /// Where the application begins on a stream that it has never read. Default: TRIM_HORIZON.
+    /// Reads this stream, with its own start position and processors where it has them. May be called several times.
+    pub fn consume(self, stream: Stream) -> Self {
+        self.step(|worker| worker.consume(stream))
+    }
+
+    /// Where the application begins on a stream that it has never read, unless the stream says otherwise. Default: TRIM_HORIZON.
     pub fn start(self, start: StartPosition) -> Self {
         self.step(move |worker| worker.start(start))
     }
 
-    /// Makes the processors: a factory, or a closure from [`kcl_core::ShardInfo`] to a processor.
+    /// Makes the processors of all streams that do not say otherwise: a factory, or a closure from [`kcl_core::ShardInfo`] to a processor.
     pub fn processor(self, factory: impl RecordProcessorFactory) -> Self {
         self.step(|worker| worker.processor(factory))
     }
@@ -176,6 +191,13 @@ impl WorkerBuilder {
     /// How the lease table is opened and created, its name included.
     pub fn lease_options(mut self, options: LeaseTableOptions) -> Self {
         self.leases = Some(options);
+        self
+    }
+
+    /// How the table of the reader registry is opened and created, its name included. Default: [`READER_REGISTRY`], beside the lease
+    /// table, created if it is missing. All applications that read a stream must use the same.
+    pub fn reader_options(mut self, options: ReaderRegistryOptions) -> Self {
+        self.readers = Some(options);
         self
     }
 
@@ -242,6 +264,7 @@ impl WorkerBuilder {
             None => lease_client(&self.lease_config)?,
         };
         let leases = DynamoLeaseTable::unopened(&client, &options);
+        let leases_name = leases.place.to_string();
         let region = source.home_region().map(str::to_owned);
         let mut worker = kcl_core::Worker::builder(self.application, Arc::new(source), Arc::new(leases)).rt(rt.clone());
         if let Some(region) = region {
@@ -249,6 +272,15 @@ impl WorkerBuilder {
         }
         for step in self.steps {
             worker = step(worker);
+        }
+        let readers = match (worker.wants_reader_slots(), self.readers) {
+            (false, _) => None,
+            (true, Some(options)) => Some(options),
+            (true, None) => Some(ReaderRegistryOptions::new(READER_REGISTRY.parse()?)),
+        };
+        if let Some(options) = &readers {
+            let registry = DynamoReaderRegistry::unopened(&client, options);
+            worker = worker.reader_registry(Arc::new(registry), leases_name);
         }
         let checked = worker.check().await?;
         // Where leases are kept: connections that are made there are driven there, whatever user code does to its own threads.
@@ -265,6 +297,12 @@ impl WorkerBuilder {
                 open(options).await.map_err(io::Error::other)??;
             }
             Err(error) => return Err(error.into()),
+        }
+        if let Some(options) = readers {
+            let client = client.clone();
+            let open = async move { DynamoReaderRegistry::open(&client, options).await };
+            let opened = rt.spawn("opening the reader registry", TaskClass::Lease, open).await;
+            opened.map_err(io::Error::other)?.map_err(BuildError::ReaderRegistry)?;
         }
         Ok(Worker(checked.build().await?))
     }

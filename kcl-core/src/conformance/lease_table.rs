@@ -4,6 +4,7 @@
 //! [`LeaseTableCapabilities`] what can be done behind the contract's back. Cases that need more are skipped, and named.
 //! Times in the cases are whole milliseconds: an implementation need not store finer ones.
 
+mod administration;
 mod bed;
 mod creation;
 mod finishing;
@@ -17,6 +18,7 @@ use std::panic::AssertUnwindSafe;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use administration::*;
 pub use bed::{LeaseTableBed, LeaseTableBeds, LeaseTableCapabilities};
 use creation::*;
 use finishing::*;
@@ -83,6 +85,15 @@ cases! {
     a_marker_is_completed_and_stays_so if |_| true;
     the_first_meta_stands if |_| true;
     a_newer_meta_is_refused if |_| true;
+    the_fleet_is_told_by_a_number_that_only_rises if |_| true;
+    writes_together_leave_exactly_what_each_means if |_| true;
+    writes_together_are_refused_together if |_| true;
+    one_of_many_groups_of_writes_wins if |_| true;
+    too_many_writes_together_are_refused if |_| true;
+    an_accepted_loss_ends_with_the_next_checkpoint if |_| true;
+    a_stripped_lease_keeps_what_is_not_ours if |can| can.unknown_attributes;
+    a_marker_is_deleted_under_its_guard_alone if |_| true;
+    the_meta_is_deleted_under_its_guard_alone if |_| true;
     a_scan_sees_every_item_once_over_its_pages if |can| can.fresh_scans;
     a_foreign_item_is_reported_and_is_no_lease if |can| can.foreign_items;
 }

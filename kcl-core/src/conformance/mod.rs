@@ -1,6 +1,7 @@
 //! One test suite per contract, for implementations of the contracts.
 
 pub mod lease_table;
+pub mod reader_registry;
 pub mod source;
 
 /// What became of a suite's cases.

@@ -6,26 +6,28 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 
 use crate::model::{
-    KeyForm, Lease, LeaseCounter, LeaseGuard, LeaseKey, LeaseWrite, NewLease, StartPosition, StreamArn, WorkerId,
+    GuardedWrite, KeyForm, Lease, LeaseCounter, LeaseGuard, LeaseKey, LeaseWrite, NewLease, StartPosition, StreamArn,
+    WorkerId,
 };
 
 /// Stores leases and the few items beside them.
 ///
 /// # Contract
-/// 1. Every method that writes is one atomic step, and [`LeaseTable::finish`] is one atomic step over several items. Nobody
-///    sees a part of it.
+/// 1. Every method that writes is one atomic step, and [`LeaseTable::finish`] and [`LeaseTable::write_all`] are one atomic step
+///    over several items: all of it is applied, or nothing.
 /// 2. A write is applied only if its guard matches the item at that instant, and then it moves the counter by one.
 ///    What it leaves is [`Lease::after`]; attributes that this library does not know stay as they are.
 /// 3. `Ok` is returned only after the write is durable.
 /// 4. A refused write says so with [`LeaseErrorKind::Conflict`] and, where it can, carries the item that refused it.
-/// 5. `get` and `worker` are strongly consistent: they see every write that was acknowledged before they were called.
-/// 6. Nothing is deleted but by `delete` and `delete_worker`, under their guards.
+/// 5. `get`, `worker` and `rings` are strongly consistent: they see every write that was acknowledged before they were called.
+/// 6. Nothing is deleted but by the methods that say so, under their guards.
 ///
 /// # Freedoms
 /// 1. [`LeaseErrorKind::Unavailable`] with [`Outcome::Unknown`]: the write may have been applied, or may be at any
 ///    later time. A write whose future was dropped has the same standing.
 /// 2. `scan` may be stale and need not be a snapshot: an item may be missing that was created a moment ago, and two items may be
-///    seen at different times.
+///    seen at different times. For a moment even `get` may show one item as a step over several left it, and another as it was
+///    before.
 /// 3. Any call may be throttled.
 ///
 /// # Cancel safety
@@ -70,6 +72,12 @@ pub trait LeaseTable: fmt::Debug + Send + Sync + 'static {
         children: &[NewLease],
     ) -> Result<Vec<Lease>, LeaseError>;
 
+    /// Writes several leases in one step, each still as it was seen. At most [`MAX_WRITES`], each of another lease.
+    ///
+    /// # Errors
+    /// `Conflict` when one of them differs or does not exist, `Invalid` when there are too many; nothing was written then.
+    async fn write_all(&self, writes: &[GuardedWrite]) -> Result<(), LeaseError>;
+
     /// Deletes a lease that is still as `seen`.
     ///
     /// # Errors
@@ -112,12 +120,41 @@ pub trait LeaseTable: fmt::Debug + Send + Sync + 'static {
     /// `Conflict` when the stream has no marker.
     async fn complete_marker(&self, stream: &StreamArn) -> Result<(), LeaseError>;
 
+    /// Deletes the bootstrap marker of a stream that still says where the application began.
+    ///
+    /// # Errors
+    /// `Conflict` when it says something else; deleting one that does not exist is `Ok`.
+    async fn delete_marker(&self, seen: &BootstrapMarker) -> Result<(), LeaseError>;
+
     /// Stores the table's meta item if there is none, and returns the one that stands.
     ///
     /// # Errors
     /// `Invalid` when the stored one was written by a newer version.
     async fn fix_meta(&self, meta: &TableMeta) -> Result<TableMeta, LeaseError>;
+
+    /// Deletes the table's meta item while it is still as `seen`.
+    ///
+    /// # Errors
+    /// `Conflict` when it differs; deleting one that does not exist is `Ok`.
+    async fn delete_meta(&self, seen: &TableMeta) -> Result<(), LeaseError>;
+
+    /// Tells the fleet to look at the table: moves a number that is kept with the meta item. It changes nothing else there.
+    ///
+    /// # Errors
+    /// `Conflict` when there is no meta item.
+    async fn ring(&self) -> Result<(), LeaseError>;
+
+    /// How often the fleet was told, strongly consistent; zero when there is no meta item.
+    ///
+    /// # Errors
+    /// `Throttled`, `Unavailable`, `Denied`.
+    async fn rings(&self) -> Result<u64, LeaseError>;
 }
+
+/// The most writes of one [`LeaseTable::write_all`].
+///
+/// Source: the limit of actions in `TransactWriteItems`.
+pub const MAX_WRITES: usize = 100;
 
 /// Where a scan goes on. Opaque.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,10 +209,20 @@ pub struct WorkerItem {
 pub enum WorkerState {
     /// It may show that it lives.
     Live,
+    /// It lives and gives everything away: nothing is meant for it any more.
+    Leaving,
     /// It must let go of everything: its next sign of life is refused.
     Evicted,
     /// It is gone for good: its leases are free.
     Fenced,
+}
+
+impl WorkerState {
+    /// Whether its worker may act and show that it lives.
+    #[must_use]
+    pub fn lives(self) -> bool {
+        matches!(self, Self::Live | Self::Leaving)
+    }
 }
 
 /// Where an application began on a stream. Fixed before any lease of it exists and never changed.
@@ -284,6 +331,14 @@ impl LeaseError {
     #[must_use]
     pub fn kind(&self) -> &LeaseErrorKind {
         &self.kind
+    }
+
+    /// The lease that refused the write, where the table told.
+    pub(crate) fn into_current(self) -> Option<Box<Lease>> {
+        match self.kind {
+            LeaseErrorKind::Conflict { current } => current,
+            _ => None,
+        }
     }
 
     /// Whether the same call may succeed later without anybody's doing.

@@ -58,6 +58,14 @@ impl StreamArn {
     }
 }
 
+impl StreamArn {
+    /// Whether both are streams of one table, in one account and region.
+    #[must_use]
+    pub fn is_of_same_table(&self, other: &Self) -> bool {
+        self.text[..self.label] == other.text[..other.label]
+    }
+}
+
 impl FromStr for StreamArn {
     type Err = ArnError;
 
@@ -97,6 +105,12 @@ impl FromStr for StreamArn {
             table: (table_at, table_at + table.len()),
             label: text.len() - label.len(),
         })
+    }
+}
+
+impl serde::Serialize for StreamArn {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

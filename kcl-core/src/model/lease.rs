@@ -43,10 +43,17 @@ pub struct Lease {
     pub evicted: bool,
     /// Why nobody may read the shard until an operator clears it.
     pub stop: Option<StopReason>,
+    /// An operator has accepted what is lost at this checkpoint: the loss policy is not asked about it again. Ends with the next
+    /// checkpoint.
+    pub loss_accepted: bool,
     /// How often the owner changed since the last checkpoint. Kept for the Java library.
     pub owner_switches: i64,
+    /// What reading the shard took lately, in KB a second, on a coarse scale. Its owner records it with other writes.
+    pub load: Option<u32>,
     /// The owner that a Java leader asked to hand the lease to [`Lease::owner`], which reads it once this is gone.
     pub checkpoint_owner: Option<Owner>,
+    /// When the shard was last seen to be read to its tip, everything acknowledged.
+    pub tip: Option<Tip>,
 }
 
 impl Lease {
@@ -70,8 +77,11 @@ impl Lease {
             intended_for: None,
             evicted: false,
             stop: None,
+            loss_accepted: false,
             owner_switches: 0,
+            load: None,
             checkpoint_owner: None,
+            tip: None,
         }
     }
 
@@ -110,18 +120,52 @@ impl Lease {
             next.checkpoint = checkpoint;
             next.pending = None;
             next.owner_switches = 0;
+            next.loss_accepted = false;
         }
         write.pending.apply(&mut next.pending);
         write.start_at.apply(&mut next.start_at);
         write.intended_for.apply(&mut next.intended_for);
         write.stop.apply(&mut next.stop);
+        write.tip.apply(&mut next.tip);
+        if write.load.is_some() {
+            next.load = write.load;
+        }
         if write.evict {
             next.evicted = true;
         }
         if let Some(children) = &write.children {
             next.children.clone_from(children);
         }
-        next
+        next.loss_accepted |= write.accept_loss;
+        if write.strip { next.stripped() } else { next }
+    }
+
+    /// The lease without what is this library's own, as the Java library would have written it.
+    fn stripped(self) -> Self {
+        Self {
+            stream: None,
+            starting_sequence: None,
+            start_at: None,
+            root: false,
+            intended_for: None,
+            evicted: false,
+            stop: None,
+            loss_accepted: false,
+            tip: None,
+            ..self
+        }
+    }
+
+    /// Whether the item holds anything that is this library's own.
+    #[must_use]
+    pub fn has_own_attributes(&self) -> bool {
+        self.clone().stripped() != *self
+    }
+
+    /// What the keys of all leases of this one's stream begin with; empty where keys are bare.
+    #[must_use]
+    pub fn key_prefix(&self) -> &str {
+        self.key.as_str().strip_suffix(self.shard.as_str()).unwrap_or_default()
     }
 }
 
@@ -188,6 +232,16 @@ pub struct PendingCheckpoint {
     pub state: Option<Bytes>,
 }
 
+/// At an instant, everything that a shard held was done. It shows a later owner that an old checkpoint whose record was trimmed
+/// meanwhile is no loss: the shard was idle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tip {
+    /// The instant, by its owner's clock.
+    pub at: SystemTime,
+    /// How far the shard was done then. A lease whose checkpoint was moved back behind it says nothing by its tip.
+    pub checkpoint: Checkpoint,
+}
+
 /// Why a shard is not read: a decision of the failure policy or the loss policy, written on the lease so that it
 /// survives every change of owner. The shard and its descendants wait until it is cleared.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,6 +262,12 @@ pub enum StopReason {
         /// Its text.
         text: String,
     },
+}
+
+impl serde::Serialize for StopReason {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 impl fmt::Display for StopReason {
@@ -277,6 +337,25 @@ pub struct LeaseWrite {
     pub evict: bool,
     /// See [`Lease::stop`].
     pub stop: Change<StopReason>,
+    /// See [`Lease::tip`].
+    pub tip: Change<Tip>,
+    /// Replaces [`Lease::load`] where it is given.
+    pub load: Option<u32>,
+    /// Sets [`Lease::loss_accepted`]. Applied after `checkpoint`.
+    pub accept_loss: bool,
+    /// Removes every attribute that is this library's own. Applied last.
+    pub strip: bool,
+}
+
+/// One of several writes that are applied together, see [`LeaseTable::write_all`](crate::LeaseTable::write_all).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuardedWrite {
+    /// The lease.
+    pub key: LeaseKey,
+    /// The version of it that was seen.
+    pub seen: LeaseGuard,
+    /// What is written.
+    pub write: LeaseWrite,
 }
 
 impl LeaseWrite {
@@ -317,6 +396,30 @@ impl LeaseWrite {
         Self { stop: Change::Clear, ..Self::default() }
     }
 
+    /// An operator moves the checkpoint back; what was prepared and the filter of a start position go with it.
+    ///
+    /// `held_by` is whoever may still read the shard or one that continues it, or stands for the operator. It is named as an owner
+    /// that must let go, so nobody takes the lease before that has expired.
+    #[must_use]
+    pub fn rewind(to: Checkpoint, held_by: Option<Owner>) -> Self {
+        let evict = held_by.is_some();
+        let owner = held_by.map_or(Change::Clear, Change::Set);
+        Self {
+            owner,
+            checkpoint: Some(to),
+            start_at: Change::Clear,
+            intended_for: Change::Clear,
+            evict,
+            ..Self::default()
+        }
+    }
+
+    /// An operator takes away what is this library's own.
+    #[must_use]
+    pub fn strip() -> Self {
+        Self { strip: true, ..Self::default() }
+    }
+
     /// The owner is done with the shard: `SHARD_END`, no owner, and the names of the shards that continue it. What
     /// [`LeaseTable::finish`](crate::LeaseTable::finish) does to the parent.
     #[must_use]
@@ -331,10 +434,31 @@ impl LeaseWrite {
         self
     }
 
+    /// Records what reading the shard takes.
+    #[must_use]
+    pub fn with_load(mut self, load: Option<u32>) -> Self {
+        self.load = load;
+        self
+    }
+
     /// The first half of a two-phase checkpoint.
     #[must_use]
     pub fn with_pending(mut self, pending: PendingCheckpoint) -> Self {
         self.pending = Change::Set(pending);
+        self
+    }
+
+    /// Accepts what is lost at the checkpoint that this write leaves.
+    #[must_use]
+    pub fn accepting_loss(mut self) -> Self {
+        self.accept_loss = true;
+        self
+    }
+
+    /// Notes that the shard is read to its tip.
+    #[must_use]
+    pub fn with_tip(mut self, tip: Option<Tip>) -> Self {
+        self.tip = tip.map_or(Change::Keep, Change::Set);
         self
     }
 

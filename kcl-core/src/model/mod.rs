@@ -9,7 +9,7 @@ mod shard;
 
 pub use arn::{ArnError, StreamArn, TableName};
 pub use id::{IdError, KeyForm, LeaseCounter, LeaseKey, Owner, ShardId, WorkerId};
-pub use lease::{Change, Lease, LeaseGuard, LeaseWrite, NewLease, PendingCheckpoint, StopReason};
+pub use lease::{Change, GuardedWrite, Lease, LeaseGuard, LeaseWrite, NewLease, PendingCheckpoint, StopReason, Tip};
 pub use position::{Checkpoint, CheckpointError, IteratorPosition, StartPosition};
 pub use sequence::{SequenceNumber, SequenceNumberError};
 pub use shard::{Shard, StreamDescription, StreamStatus, StreamSummary, StreamViewType};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::model::Lease;
+use crate::model::{Lease, SequenceNumber};
 
 /// How long the service keeps records.
 const RETENTION: Duration = Duration::from_secs(24 * 3600);
@@ -25,10 +25,44 @@ pub(crate) fn was_wanted(lease: &Lease, began_at: SystemTime, now: SystemTime) -
     wanted_from + OPENING < oldest_left
 }
 
+/// Whether an operator has accepted what is lost after `after`: what is lost at the very checkpoint of the lease, however much of
+/// it is gone by the time that reading goes on.
+pub(crate) fn is_accepted(lease: &Lease, after: Option<SequenceNumber>) -> bool {
+    lease.loss_accepted && lease.checkpoint.sequence() == after
+}
+
+/// Whether nothing after `done` can have been trimmed by `now`, because the shard held nothing more at some instant of the last day:
+/// at the lease's tip, or at one that its present owner has seen (`seen`, which holds for `done`).
+pub(crate) fn was_read_to_the_tip(
+    lease: &Lease,
+    done: Option<SequenceNumber>,
+    seen: Option<SystemTime>,
+    now: SystemTime,
+) -> bool {
+    let recorded = lease.tip.filter(|tip| tip.checkpoint <= lease.checkpoint && tip.checkpoint.sequence() <= done);
+    let latest = recorded.map(|tip| tip.at).max(seen);
+    // The clocks of two owners and of the service differ.
+    latest.is_some_and(|at| now < at + RETENTION - OPENING)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{KeyForm, LeaseKey, NewLease};
+    use crate::model::{Checkpoint, KeyForm, LeaseCounter, LeaseKey, NewLease, Tip};
+
+    #[test]
+    fn a_loss_is_accepted_at_the_checkpoint_where_it_was_and_nowhere_else() {
+        let at = |n| Some(SequenceNumber::from_u128(n));
+        let key: LeaseKey = "shard-1".parse().expect("legal");
+        let shard = "shard-1".parse().expect("legal");
+        let mut lease = Lease::new(key, shard, LeaseCounter(0), Checkpoint::Sequence(SequenceNumber::from_u128(7)));
+        assert!(!is_accepted(&lease, at(7)));
+        lease.loss_accepted = true;
+        assert!(is_accepted(&lease, at(7)));
+        assert!(!is_accepted(&lease, at(8)) && !is_accepted(&lease, None));
+        lease.checkpoint = Checkpoint::TrimHorizon;
+        assert!(is_accepted(&lease, None));
+    }
 
     #[test]
     fn what_was_trimmed_before_anyone_wanted_it_is_no_loss() {
@@ -55,5 +89,23 @@ mod tests {
         {
             assert_eq!(was_wanted(lease, began, began + hours_later * hour), wanted, "{hours_later} h");
         }
+    }
+
+    #[test]
+    fn a_shard_that_was_read_to_its_tip_within_a_day_has_lost_nothing() {
+        let hour = Duration::from_secs(3600);
+        let at = SystemTime::UNIX_EPOCH + 1000 * hour;
+        let n = SequenceNumber::from_u128;
+        let key: LeaseKey = "shard-1".parse().expect("legal");
+        let mut lease = Lease::new(key, "shard-1".parse().expect("legal"), LeaseCounter(0), Checkpoint::Sequence(n(5)));
+        let read =
+            |lease: &Lease, done: u128, later: u32| was_read_to_the_tip(lease, Some(n(done)), None, at + later * hour);
+        assert!(!read(&lease, 5, 0), "nobody has seen the tip");
+        lease.tip = Some(Tip { at, checkpoint: Checkpoint::Sequence(n(5)) });
+        assert!(read(&lease, 5, 23) && read(&lease, 7, 23));
+        assert!(!read(&lease, 5, 24), "what came after the tip may be trimmed by now");
+        assert!(was_read_to_the_tip(&lease, Some(n(5)), Some(at + 10 * hour), at + 30 * hour));
+        lease.checkpoint = Checkpoint::Sequence(n(3));
+        assert!(!read(&lease, 3, 1), "an operator has moved the checkpoint back");
     }
 }

@@ -1,18 +1,25 @@
 //! One round of a worker's look at its fleet: what it sees becomes the view that the plan decides on.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::balance::{LeaseHold, LeaseView, Limits, View, WorkerView};
+use super::load;
 use super::observe::{Observations, Seen};
 use super::tenure::LeaseTiming;
-use crate::contract::{Mono, WorkerItem, WorkerState};
-use crate::model::{KeyForm, Lease, LeaseKey, Owner, StreamArn, WorkerId};
+use crate::contract::{Liveness, Mono, WorkerItem, WorkerState};
+use crate::model::{KeyForm, Lease, LeaseCounter, LeaseKey, Owner, StreamArn, WorkerId};
+use crate::planted::{self, Bug};
 
 /// What a worker knows of itself.
 #[derive(Debug)]
 pub(crate) struct Own<'a> {
     pub(crate) id: &'a WorkerId,
     pub(crate) weight: u32,
+    /// How the death of a worker is seen.
+    pub(crate) liveness: Liveness,
+    /// It gives everything away.
+    pub(crate) leaving: bool,
     /// Leases it holds.
     pub(crate) held: &'a BTreeSet<LeaseKey>,
     /// Leases that a request is under way for.
@@ -20,21 +27,45 @@ pub(crate) struct Own<'a> {
 }
 
 /// The workers that are seen to live, the own one first of all. One that lets a lease expire is not among them: its own item may stand
-/// still for a shorter time, and what it held would wait for it.
+/// still for a shorter time, and what it held would wait for it. Nor is one that has not shown a sign of life since it registered: a
+/// registration may be applied long after its worker gave it up.
 pub(crate) fn live_workers(seen: &Observations, own: &Own<'_>, timing: LeaseTiming, now: Mono) -> Vec<WorkerView> {
-    let expired =
-        seen.leases().values().filter(|lease| watched(lease, own) && lease.stood_still(timing.duration(), now));
-    let negligent: BTreeSet<Owner> = expired.filter_map(|lease| lease.item.owner.clone()).collect();
+    let negligent: BTreeSet<Owner> = match own.liveness {
+        Liveness::PerLease => {
+            let expired =
+                seen.leases().values().filter(|lease| watched(lease, own) && lease.stood_still(timing.duration(), now));
+            expired.filter_map(|lease| lease.item.owner.clone()).collect()
+        }
+        Liveness::PerWorker => BTreeSet::new(),
+    };
     let others = seen
         .workers()
         .values()
-        .filter(|worker| worker.item.id != *own.id && worker.item.state == WorkerState::Live)
-        .filter(|worker| !worker.stood_still(timing.duration(), now) && !negligent.contains(&worker.item.id.owner()))
-        .map(|worker| WorkerView { id: worker.item.id.clone(), weight: worker.item.weight });
+        .filter(|worker| worker.item.id != *own.id && worker.item.state.lives())
+        .filter(|worker| is_counted_on(worker, timing, now) && !negligent.contains(&worker.item.id.owner()))
+        .map(|worker| WorkerView {
+            id: worker.item.id.clone(),
+            weight: worker.item.weight,
+            leaving: worker.item.state == WorkerState::Leaving,
+        });
     let mut workers: Vec<WorkerView> = others.collect();
-    workers.push(WorkerView { id: own.id.clone(), weight: own.weight });
+    workers.push(WorkerView { id: own.id.clone(), weight: own.weight, leaving: own.leaving });
     workers.sort_by(|a, b| a.id.cmp(&b.id));
     workers
+}
+
+fn is_counted_on(worker: &Seen<WorkerItem>, timing: LeaseTiming, now: Mono) -> bool {
+    worker.item.counter != LeaseCounter(0) && !is_silent(worker, timing, now)
+}
+
+fn is_silent(worker: &Seen<WorkerItem>, timing: LeaseTiming, now: Mono) -> bool {
+    worker.seen_to_stand_still(timing.duration(), timing.renew_every(), now)
+}
+
+/// How many other workers live and stay.
+pub(crate) fn successors(seen: &Observations, me: &WorkerId, timing: LeaseTiming, now: Mono) -> usize {
+    let stays = |worker: &&Seen<WorkerItem>| worker.item.id != *me && worker.item.state == WorkerState::Live;
+    seen.workers().values().filter(stays).filter(|worker| is_counted_on(worker, timing, now)).count()
 }
 
 /// Whether another owner must renew the lease.
@@ -42,10 +73,25 @@ fn watched(lease: &Seen<Lease>, own: &Own<'_>) -> bool {
     wants_an_owner(&lease.item) && !lease.item.evicted && !own.held.contains(&lease.item.key)
 }
 
-/// When the next lease of another owner expires unless it is seen to be renewed before.
-pub(crate) fn next_expiry(seen: &Observations, timing: LeaseTiming, now: Mono) -> Option<Mono> {
-    let owned = seen.leases().values().filter(|lease| wants_an_owner(&lease.item) && lease.item.owner.is_some());
-    owned.map(|lease| lease.since + timing.duration()).filter(|at| *at > now).min()
+/// When the next lease of another owner, or the next other worker, expires unless it is seen to live before.
+pub(crate) fn next_expiry(seen: &Observations, own: &Own<'_>, timing: LeaseTiming, now: Mono) -> Option<Mono> {
+    match own.liveness {
+        Liveness::PerLease => {
+            let owned =
+                seen.leases().values().filter(|lease| wants_an_owner(&lease.item) && lease.item.owner.is_some());
+            owned.map(|lease| lease.since + timing.duration()).filter(|at| *at > now).min()
+        }
+        Liveness::PerWorker => {
+            let watched = others(seen, own).filter(|worker| worker.item.state != WorkerState::Fenced);
+            let ends = watched.map(|worker| (worker.since + timing.duration(), worker.checked));
+            ends.filter(|(at, checked)| *at > now && at.since(*checked) <= timing.renew_every()).map(|(at, _)| at).min()
+        }
+    }
+}
+
+fn others<'a>(seen: &'a Observations, own: &Own<'_>) -> impl Iterator<Item = &'a Seen<WorkerItem>> {
+    let me = own.id.clone();
+    seen.workers().values().filter(move |worker| worker.item.id != me)
 }
 
 /// The view for the plan: every lease that somebody should own. Finished and stopped ones are left out, those that wait for a parent,
@@ -62,24 +108,88 @@ pub(crate) fn view(
         .leases()
         .values()
         .filter(|lease| wants_an_owner(&lease.item) && streams.stream_of(&lease.item).is_some())
-        .filter(|lease| own.held.contains(&lease.item.key) || parents_done(seen, &lease.item, streams))
-        .map(|lease| LeaseView { key: lease.item.key.clone(), hold: hold(lease, own, timing, now) })
+        .filter(|lease| {
+            let waiting = !planted::is(Bug::WaitingChildrenFillCap) && !parents_done(seen, &lease.item, streams);
+            own.held.contains(&lease.item.key) || !waiting
+        })
+        .map(|lease| LeaseView {
+            key: lease.item.key.clone(),
+            hold: hold(seen, lease, own, timing, now),
+            cost: load::cost(lease.item.load),
+        })
         .collect();
     View { me: own.id.clone(), workers: live_workers(seen, own, timing, now), leases, now, limits }
 }
 
-fn hold(lease: &Seen<Lease>, own: &Own<'_>, timing: LeaseTiming, now: Mono) -> LeaseHold {
+fn hold(seen: &Observations, lease: &Seen<Lease>, own: &Own<'_>, timing: LeaseTiming, now: Mono) -> LeaseHold {
     let me = own.id.owner();
     if own.held.contains(&lease.item.key) || own.pending.contains(&lease.item.key) {
         return LeaseHold::Held { by: me, since: lease.owner_since };
     }
     let intended_for = lease.item.intended_for.clone();
-    match &lease.item.owner {
-        None => LeaseHold::Free { intended_for, since: lease.since },
-        Some(_) if lease.stood_still(timing.duration(), now) => LeaseHold::Expired { intended_for, since: lease.since },
-        Some(_) if lease.item.evicted => LeaseHold::Evicted { intended_for },
-        Some(owner) => LeaseHold::Held { by: owner.clone(), since: lease.owner_since },
+    if let Some(by) = intended_for.clone().filter(|by| *by != me && planted::is(Bug::HandOverToDead)) {
+        return LeaseHold::Held { by, since: lease.owner_since };
     }
+    let Some(owner) = &lease.item.owner else { return LeaseHold::Free { intended_for, since: lease.since } };
+    let expired = match (own.liveness, worker_of(owner)) {
+        (Liveness::PerWorker, Some(worker)) if planted::is(Bug::StaleAbsence) => {
+            (!seen.workers().contains_key(&worker)).then_some(lease.since).or(seen.owner_gone_since(lease))
+        }
+        (Liveness::PerWorker, Some(worker)) if planted::is(Bug::NeitherFenceNorDropAll) => {
+            let silent = seen.workers().get(&worker).filter(|worker| is_silent(worker, timing, now));
+            silent.map(|worker| worker.since).or(seen.owner_gone_since(lease))
+        }
+        (Liveness::PerWorker, Some(_)) => seen.owner_gone_since(lease),
+        // A worker of another library has no item: its leases are its only signs of life.
+        (Liveness::PerWorker, None) | (Liveness::PerLease, _) => {
+            // Whom it is meant for could not claim it before it had expired.
+            let wait = if intended_for.is_some() { timing.duration() } else { Duration::ZERO };
+            lease.stood_still(timing.duration(), now).then(|| lease.since + wait)
+        }
+    };
+    match (expired, own.liveness) {
+        (Some(since), _) => LeaseHold::Expired { intended_for, since },
+        (None, Liveness::PerLease) if lease.item.evicted => LeaseHold::Evicted { intended_for },
+        (None, _) => LeaseHold::Held { by: owner.clone(), since: lease.owner_since },
+    }
+}
+
+/// The worker that an owner names, if it is one of this library's.
+pub(crate) fn worker_of(owner: &Owner) -> Option<WorkerId> {
+    owner.as_str().parse().ok()
+}
+
+/// Owners that the table does not show to live, although leases name them: whether they are gone is asked for one by one. Only in
+/// PerWorker, where that decides whether their leases may be taken.
+pub(crate) fn doubted(seen: &Observations, own: &Own<'_>) -> BTreeSet<WorkerId> {
+    if own.liveness == Liveness::PerLease {
+        return BTreeSet::new();
+    }
+    seen.leases()
+        .values()
+        .filter(|lease| wants_an_owner(&lease.item) && seen.owner_gone_since(lease).is_none())
+        .filter_map(|lease| worker_of(lease.item.owner.as_ref()?))
+        .filter(|id| id != own.id)
+        .filter(|id| seen.workers().get(id).is_none_or(|worker| worker.item.state == WorkerState::Fenced))
+        .collect()
+}
+
+/// What a worker that is gone held: all that may be taken at once.
+pub(crate) fn estate<'a>(
+    seen: &'a Observations,
+    own: &Own<'_>,
+    streams: &Streams<'_>,
+    of: &WorkerId,
+) -> Vec<&'a Lease> {
+    let owner = of.owner();
+    seen.leases()
+        .values()
+        .filter(|lease| lease.item.owner.as_ref() == Some(&owner) && seen.owner_gone_since(lease).is_some())
+        .map(|lease| &lease.item)
+        .filter(|lease| wants_an_owner(lease) && streams.stream_of(lease).is_some())
+        .filter(|lease| !own.held.contains(&lease.key) && !own.pending.contains(&lease.key))
+        .filter(|lease| parents_done(seen, lease, streams))
+        .collect()
 }
 
 /// Whether somebody should own the lease.
@@ -96,7 +206,9 @@ pub(crate) fn unclaimed<'a>(seen: &'a Observations, own: &Own<'_>, streams: &Str
     seen.leases()
         .values()
         .map(|lease| &lease.item)
-        .filter(|lease| lease.owner.as_ref() == Some(&me) && !lease.evicted && wants_an_owner(lease))
+        .filter(|lease| lease.owner.as_ref() == Some(&me) && wants_an_owner(lease))
+        .filter(|lease| !lease.evicted || planted::is(Bug::EvictedTakesBack))
+        .filter(|_| !planted::is(Bug::OwnNeverTakenUp))
         .filter(|lease| !own.held.contains(&lease.key) && !own.pending.contains(&lease.key))
         .filter(|lease| !parent_keys(lease, streams).iter().any(|parent| own.held.contains(parent)))
         .collect()
@@ -129,40 +241,41 @@ fn parents_done(seen: &Observations, lease: &Lease, streams: &Streams<'_>) -> bo
     parent_keys(lease, streams).iter().all(|key| seen.leases().get(key).is_none_or(|parent| parent.item.is_finished()))
 }
 
-/// Parents that the scan did not show, of a lease that nobody has read yet: a scan may miss an item, so they are read one by one
-/// before the lease is taken.
-pub(crate) fn unseen_parents(seen: &Observations, lease: &Lease, streams: &Streams<'_>) -> Vec<LeaseKey> {
+/// The parents of a lease that nobody has read yet. They are read one by one before the lease is taken: a scan may miss an item, or
+/// show it as it was before a rewind.
+pub(crate) fn parents_to_read(lease: &Lease, streams: &Streams<'_>) -> Vec<LeaseKey> {
     if lease.checkpoint.sequence().is_some() {
         return Vec::new();
     }
-    parent_keys(lease, streams).into_iter().filter(|key| !seen.leases().contains_key(key)).collect()
+    parent_keys(lease, streams)
 }
 
-fn parent_keys(lease: &Lease, streams: &Streams<'_>) -> Vec<LeaseKey> {
+/// The leases of the shards that this one continues.
+pub(crate) fn parent_keys(lease: &Lease, streams: &Streams<'_>) -> Vec<LeaseKey> {
     let Some(stream) = streams.stream_of(lease) else { return Vec::new() };
     lease.parents.iter().map(|parent| LeaseKey::of(streams.form, stream, parent)).collect()
 }
 
-/// Workers that have not shown a sign of life for so long that their items can go: fence those that are live, delete the fenced ones
-/// that no lease names.
+/// What is to be done about workers that show no sign of life: fence those that are live or evicted, delete the fenced ones that no
+/// lease names. In PerLease that is tidiness, and waits long; in PerWorker their leases hang on it.
 pub(crate) fn departed<'a>(
     seen: &'a Observations,
     own: &Own<'_>,
     timing: LeaseTiming,
     now: Mono,
 ) -> Vec<(&'a WorkerItem, Farewell)> {
-    let long_gone = timing.duration() * 6;
-    seen.workers()
-        .values()
-        .filter(|worker| worker.item.id != *own.id)
+    let named: BTreeSet<&Owner> = seen.leases().values().filter_map(|lease| lease.item.owner.as_ref()).collect();
+    let gone = |worker: &Seen<WorkerItem>| match own.liveness {
+        Liveness::PerLease => worker.stood_still(timing.duration() * 6, now),
+        Liveness::PerWorker => is_silent(worker, timing, now),
+    };
+    others(seen, own)
         .filter_map(|worker| match worker.item.state {
-            WorkerState::Live | WorkerState::Evicted => {
-                worker.stood_still(long_gone, now).then_some((&worker.item, Farewell::Fence))
+            WorkerState::Live | WorkerState::Leaving | WorkerState::Evicted => {
+                gone(worker).then_some((&worker.item, Farewell::Fence))
             }
             WorkerState::Fenced => {
-                let owner = worker.item.id.owner();
-                let named = seen.leases().values().any(|lease| lease.item.owner.as_ref() == Some(&owner));
-                (!named).then_some((&worker.item, Farewell::Delete))
+                (!named.contains(&worker.item.id.owner())).then_some((&worker.item, Farewell::Delete))
             }
         })
         .collect()

@@ -8,11 +8,14 @@
 //!                                 ├─ refused otherwise ──► lost
 //!                                 └─ validity ran out ──► lost, never revived
 //! ```
+//! Where each lease shows its own sign of life (PerLease), the writes of the lease give the validity. Where the worker shows one for
+//! all it holds (PerWorker), its heartbeats do, and a write of the lease gives none.
 
 use std::time::Duration;
 
-use crate::contract::{LeaseLost, Mono, Stamp};
+use crate::contract::{LeaseLost, Liveness, Mono, Stamp};
 use crate::model::{Lease, Owner};
+use crate::planted::{self, Bug};
 
 /// The durations that follow from the lease duration D.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +35,9 @@ impl LeaseTiming {
 
     /// How long after sending a write its sender may act on it: D less a margin for clocks that differ in rate by 2 % each.
     pub(crate) fn validity(self) -> Duration {
+        if planted::is(Bug::NoDriftMargin) {
+            return self.duration;
+        }
         self.duration * 95 / 100
     }
 
@@ -51,23 +57,48 @@ impl LeaseTiming {
     }
 }
 
-/// The right to act on a lease, from one acknowledged write.
+/// The right to act on a lease, or on all leases of a worker, from one acknowledged write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Validity {
     sent: Stamp,
+    /// Given up, or found to have run out. It stays so.
+    over: bool,
 }
 
 impl Validity {
     /// The validity that the acknowledgement of a write sent at `sent` gives.
     pub(crate) const fn from_write(sent: Stamp) -> Self {
-        Self { sent }
+        Self { sent, over: false }
+    }
+
+    /// The validity after a write sent at `sent` was acknowledged at `now`: over for good if this one had run out, and if the answer
+    /// itself came too late.
+    pub(crate) fn extended(self, sent: Stamp, now: &Stamp, timing: LeaseTiming) -> Self {
+        let sent = match () {
+            () if planted::is(Bug::ValidityFromReply) => *now,
+            () if planted::is(Bug::ValidAfterSuspend) => {
+                return Self::from_write(Stamp { wall: now.wall - now.mono.since(sent.mono), ..sent });
+            }
+            () => sent,
+        };
+        let next = Self::from_write(sent);
+        if planted::is(Bug::NeitherFenceNorDropAll) {
+            return next;
+        }
+        if self.holds(now, timing) && next.holds(now, timing) { next } else { self.ended() }
+    }
+
+    /// Its holder may not act any more, whatever the clocks say.
+    pub(crate) const fn ended(self) -> Self {
+        Self { sent: self.sent, over: true }
     }
 
     /// Whether its holder may still act.
     pub(crate) fn holds(&self, now: &Stamp, timing: LeaseTiming) -> bool {
         let monotonic = now.mono.since(self.sent.mono);
         let wall = now.wall.duration_since(self.sent.wall).unwrap_or_default();
-        monotonic < timing.validity() && wall.saturating_sub(monotonic) <= timing.suspended_after()
+        let wall = if planted::is(Bug::SuspendUnnoticed) { monotonic } else { wall };
+        !self.over && monotonic < timing.validity() && wall.saturating_sub(monotonic) <= timing.suspended_after()
     }
 
     /// When it ends, if the machine is not suspended before.
@@ -86,6 +117,8 @@ impl Validity {
 pub(crate) struct Tenure {
     me: Owner,
     timing: LeaseTiming,
+    /// Whose writes give the validity.
+    liveness: Liveness,
     lease: Lease,
     validity: Validity,
     /// A write on the lease's counter went unanswered and may still be applied.
@@ -102,14 +135,28 @@ pub(crate) enum Refusal {
 }
 
 impl Tenure {
-    /// The tenure that begins with the acknowledged write `sent`, which left `lease`.
-    pub(crate) fn new(me: Owner, timing: LeaseTiming, lease: Lease, sent: Stamp) -> Self {
-        Self { me, timing, lease, validity: Validity::from_write(sent), unanswered: false }
+    /// The tenure that begins with an acknowledged write that left `lease` in this worker's name, with the validity that this gave.
+    pub(crate) fn begun(me: Owner, timing: LeaseTiming, lease: Lease, validity: Validity) -> Self {
+        Self { me, timing, liveness: Liveness::PerLease, lease, validity, unanswered: false }
     }
 
-    /// The tenure that begins with a lease which was created in this worker's name, with the validity that this gave.
-    pub(crate) fn begun(me: Owner, timing: LeaseTiming, lease: Lease, validity: Validity) -> Self {
-        Self { me, timing, lease, validity, unanswered: false }
+    /// The tenure of a lease that an acknowledged write left in this worker's name, where all leases hang on the worker's own
+    /// validity.
+    pub(crate) fn under_worker(me: Owner, timing: LeaseTiming, lease: Lease, worker: Validity) -> Self {
+        Self { me, timing, liveness: Liveness::PerWorker, lease, validity: worker, unanswered: false }
+    }
+
+    /// The worker's validity as it is by now.
+    pub(crate) fn sustained(&mut self, worker: Validity) {
+        self.validity = worker;
+    }
+
+    /// When a renewal is due. None is where the worker's heartbeats keep the lease.
+    pub(crate) fn renewal_due(&self) -> Option<Mono> {
+        match self.liveness {
+            Liveness::PerLease => Some(self.validity.sent() + self.timing.renew_every()),
+            Liveness::PerWorker => None,
+        }
     }
 
     pub(crate) fn lease(&self) -> &Lease {
@@ -129,14 +176,11 @@ impl Tenure {
     /// # Errors
     /// The validity before it had run out already: it is never revived, the lease must be taken again.
     pub(crate) fn acknowledged(&mut self, sent: Stamp, now: &Stamp, lease: Lease) -> Result<(), LeaseLost> {
-        let lapsed = !self.holds(now);
         self.lease = lease;
         self.unanswered = false;
-        if lapsed {
-            return Err(LeaseLost::Expired);
+        if self.liveness == Liveness::PerLease {
+            self.validity = self.validity.extended(sent, now, self.timing);
         }
-        self.validity = Validity::from_write(sent);
-        // The answer itself may have come too late.
         if self.holds(now) { Ok(()) } else { Err(LeaseLost::Expired) }
     }
 
@@ -198,7 +242,7 @@ mod tests {
             start_at: None,
             root: true,
         };
-        Tenure::new(owner("me/1"), TIMING, new.created(), at(0, 0))
+        Tenure::begun(owner("me/1"), TIMING, new.created(), Validity::from_write(at(0, 0)))
     }
 
     #[test]
@@ -231,6 +275,29 @@ mod tests {
         let renewed = tenure.lease().after(&LeaseWrite::renew());
         let late = tenure.acknowledged(at(9_000, 9_000), &at(9_600, 9_600), renewed);
         assert_eq!(late, Err(LeaseLost::Expired));
+    }
+
+    #[test]
+    fn where_the_worker_lives_for_its_leases_their_own_writes_give_no_validity() {
+        let base = tenure();
+        let worker = Validity::from_write(at(1_000, 1_000));
+        let mut tenure = Tenure::under_worker(owner("me/1"), TIMING, base.lease().clone(), worker);
+        assert_eq!(tenure.renewal_due(), None);
+        let written = tenure.lease().after(&LeaseWrite::renew());
+        tenure.acknowledged(at(8_000, 8_000), &at(8_100, 8_100), written).expect("in time");
+        assert!(tenure.holds(&at(10_499, 10_499)));
+        assert!(!tenure.holds(&at(10_500, 10_500)));
+        tenure.sustained(worker.extended(at(4_000, 4_000), &at(4_100, 4_100), TIMING));
+        assert!(tenure.holds(&at(10_500, 10_500)));
+    }
+
+    #[test]
+    fn a_validity_that_was_found_over_stays_so() {
+        let lapsed = Validity::from_write(at(0, 0)).extended(at(9_400, 9_400), &at(9_500, 9_500), TIMING);
+        assert!(!lapsed.holds(&at(0, 0), TIMING));
+        let again = lapsed.extended(at(9_600, 9_600), &at(9_700, 9_700), TIMING);
+        assert!(!again.holds(&at(9_700, 9_700), TIMING));
+        assert!(!Validity::from_write(at(0, 0)).ended().holds(&at(1, 1), TIMING));
     }
 
     #[test]

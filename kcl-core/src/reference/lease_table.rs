@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use crate::contract::{
-    BootstrapMarker, LeaseError, LeaseErrorKind, LeaseTable, SCHEMA_VERSION, ScanCursor, ScanPage, TableItem,
-    TableMeta, WorkerItem, WorkerState,
+    BootstrapMarker, LeaseError, LeaseErrorKind, LeaseTable, MAX_WRITES, SCHEMA_VERSION, ScanCursor, ScanPage,
+    TableItem, TableMeta, WorkerItem, WorkerState,
 };
-use crate::model::{Lease, LeaseCounter, LeaseGuard, LeaseKey, LeaseWrite, NewLease, StreamArn, WorkerId};
+use crate::model::{
+    GuardedWrite, Lease, LeaseCounter, LeaseGuard, LeaseKey, LeaseWrite, NewLease, StreamArn, WorkerId,
+};
 
 const META_KEY: &str = "meta";
 
@@ -30,6 +32,8 @@ struct State {
     /// What the newest writes replaced, oldest first; only as many as scans lag behind.
     undo: VecDeque<Vec<(String, Option<Arc<Item>>)>>,
     lag: usize,
+    /// Kept with the meta item.
+    rings: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -183,6 +187,23 @@ impl State {
         }
     }
 
+    /// Deletes an item that is no lease, if there is one and it is the `same`.
+    fn delete_own(
+        &mut self,
+        key: String,
+        same: impl Fn(&TableItem) -> bool,
+        op: &'static str,
+    ) -> Result<(), LeaseError> {
+        match self.items.get(&key) {
+            None => Ok(()),
+            Some(item) if same(&item.body) => {
+                self.commit(vec![(key, None)]);
+                Ok(())
+            }
+            Some(_) => Err(conflict(None, op)),
+        }
+    }
+
     /// The item of a worker that is still as `seen`.
     fn guarded_worker(&self, seen: &WorkerItem, op: &'static str) -> Result<&Item, LeaseError> {
         match self.items.get(&worker_key(&seen.id)) {
@@ -271,6 +292,21 @@ impl LeaseTable for MemoryLeaseTable {
         Ok(created)
     }
 
+    async fn write_all(&self, writes: &[GuardedWrite]) -> Result<(), LeaseError> {
+        let op = "write_all";
+        if writes.len() > MAX_WRITES {
+            return Err(invalid(format!("{} writes are more than {MAX_WRITES}", writes.len()), op));
+        }
+        let mut state = self.lock();
+        let mut changes = Vec::new();
+        for GuardedWrite { key, seen, write } in writes {
+            let (item, lease) = state.guarded(key, seen, op)?;
+            changes.push((key.to_string(), Some(item.with(TableItem::Lease(lease.after(write))))));
+        }
+        state.commit(changes);
+        Ok(())
+    }
+
     async fn delete(&self, key: &LeaseKey, seen: &LeaseGuard) -> Result<(), LeaseError> {
         let mut state = self.lock();
         if state.items.contains_key(key.as_str()) {
@@ -343,6 +379,11 @@ impl LeaseTable for MemoryLeaseTable {
         Ok(())
     }
 
+    async fn delete_marker(&self, seen: &BootstrapMarker) -> Result<(), LeaseError> {
+        let same = |item: &TableItem| matches!(item, TableItem::Marker(now) if now.at == seen.at);
+        self.lock().delete_own(marker_key(&seen.stream), same, "delete_marker")
+    }
+
     async fn fix_meta(&self, meta: &TableMeta) -> Result<TableMeta, LeaseError> {
         let mut state = self.lock();
         match state.items.get(META_KEY).map(|item| &item.body) {
@@ -360,6 +401,27 @@ impl LeaseTable for MemoryLeaseTable {
                 Ok(*meta)
             }
         }
+    }
+
+    async fn delete_meta(&self, seen: &TableMeta) -> Result<(), LeaseError> {
+        let same = |item: &TableItem| matches!(item, TableItem::Meta(now) if now == seen);
+        let mut state = self.lock();
+        state.delete_own(META_KEY.to_owned(), same, "delete_meta")?;
+        state.rings = 0;
+        Ok(())
+    }
+
+    async fn ring(&self) -> Result<(), LeaseError> {
+        let mut state = self.lock();
+        match state.items.get(META_KEY).map(|item| &item.body) {
+            Some(TableItem::Meta(_)) => state.rings += 1,
+            _ => return Err(conflict(None, "ring")),
+        }
+        Ok(())
+    }
+
+    async fn rings(&self) -> Result<u64, LeaseError> {
+        Ok(self.lock().rings)
     }
 }
 

@@ -21,11 +21,14 @@ use super::directory::Directory;
 use super::fetch::Fetch;
 use super::holding::{Holding, Parted, Parting};
 use super::memory::{Ahead, ByteBudget};
+use super::readers::Gate;
+use super::subscription::Subscription;
 use crate::contract::{
     Checkpointer, LeaseLost, ProcessError, RecordProcessor, RecordProcessorFactory, Rt, ShardContext, ShardInfo,
     ShardIterator, Start, StartReason, StreamSource,
 };
 use crate::model::{IteratorPosition, KeyForm, Lease, Owner, SequenceNumber, Shard, StopReason, StreamArn};
+use crate::planted::{self, Bug};
 use crate::policy::lineage;
 use crate::policy::retry::{AfterFailure, Attempts};
 use crate::policy::start::{self, StartFilter};
@@ -40,7 +43,9 @@ pub(crate) struct StreamSetting {
     pub(crate) stream: StreamArn,
     pub(crate) source: Arc<dyn StreamSource>,
     pub(crate) directory: Arc<Directory>,
-    pub(crate) factory: Factory,
+    pub(crate) subscription: Arc<Subscription>,
+    /// What every read goes through.
+    pub(crate) gate: Gate,
     pub(crate) config: Arc<WorkerConfig>,
     pub(crate) rt: Rt,
     pub(crate) events: Events,
@@ -154,7 +159,7 @@ impl Consumer {
         self.setting.board.state(&self.holding.lease.key, ShardState::Starting);
         loop {
             let context = self.context();
-            let factory = self.setting.factory.0.clone();
+            let factory = self.setting.subscription.factory.0.clone();
             let info = self.info.clone();
             let started = super::call::guarded(&self.holding, &self.setting, async move {
                 let mut processor = factory.create(&info).await?;
@@ -215,7 +220,10 @@ impl Consumer {
 
     /// Where reading begins.
     fn position(&self) -> IteratorPosition {
-        let acknowledged = self.holding.progress().acknowledged();
+        let mut acknowledged = self.holding.progress().acknowledged();
+        if planted::is(Bug::ReplacedFromDelivered) {
+            acknowledged = self.holding.progress().delivered();
+        }
         match (self.start, acknowledged, self.first_wanted) {
             (Some(at), _, _) => IteratorPosition::After(at),
             (None, None, Some(first)) => IteratorPosition::At(first),

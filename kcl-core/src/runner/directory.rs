@@ -1,16 +1,19 @@
 //! The shards of one stream, as this worker knows them: one listing for all who ask, within the budget of DescribeStream calls.
 
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::fetch::{describe, timed_out};
 use crate::contract::{DescribePage, Mono, Rt, SourceError, SourceErrorKind, StreamSource};
-use crate::model::{Shard, ShardId, StreamArn, StreamDescription, StreamStatus};
+use crate::model::{Shard, ShardId, StreamArn, StreamDescription, StreamStatus, TableName};
+use crate::planted::{self, Bug};
 use crate::policy::backoff::Backoff;
 use crate::policy::budget::Budget;
 use crate::policy::listing::{ChildPages, Children, Listing, ListingPages, PageStep};
+use crate::policy::missing::Missing;
 use crate::surface::event::{EventKind, Events};
 use crate::surface::lock;
 
@@ -34,8 +37,15 @@ pub(crate) struct Directory {
     events: Events,
     timeout: Duration,
     budget: Mutex<Budget>,
+    missing: Mutex<Missing>,
+    /// The stream was found to be gone: it lists nothing, for good.
+    gone: OnceLock<()>,
     /// Held while a listing is made, so that all who want one share it.
     latest: AsyncMutex<Option<Dated>>,
+    /// Calls that a whole listing takes, as the last one did.
+    walk: AtomicUsize,
+    /// Ended shards whose children are looked for.
+    childless: AtomicUsize,
 }
 
 #[derive(Debug, Clone)]
@@ -54,7 +64,19 @@ impl Directory {
         timeout: Duration,
     ) -> Self {
         let budget = Mutex::new(Budget::new(DESCRIBE_CALLS_PER_SECOND, DESCRIBE_CALLS_PER_SECOND, rt.now()));
-        Self { stream, source, rt, events, timeout, budget, latest: AsyncMutex::new(None) }
+        Self {
+            stream,
+            source,
+            rt,
+            events,
+            timeout,
+            budget,
+            missing: Mutex::default(),
+            gone: OnceLock::new(),
+            latest: AsyncMutex::new(None),
+            walk: AtomicUsize::new(usize::MAX),
+            childless: AtomicUsize::new(0),
+        }
     }
 
     /// Divides the budget among all who list: the live workers of the fleet, for each stream.
@@ -69,21 +91,61 @@ impl Directory {
             return Ok(dated.listing.clone());
         }
         let begun = self.rt.now();
-        let listing = Arc::new(self.list().await?);
+        let listing = match self.list().await {
+            Err(error) if self.is_gone(&error).await => Listing::of(StreamStatus::Disabled, []),
+            listed => listed?,
+        };
+        let listing = Arc::new(listing);
         *latest = Some(Dated { begun, listing: listing.clone() });
         Ok(listing)
+    }
+
+    /// Whether `error` is one too many of those that say that there is no such stream. Once gone, a stream is not asked for again.
+    async fn is_gone(&self, error: &SourceError) -> bool {
+        if self.gone.get().is_some() {
+            return true;
+        }
+        let for_long = error.kind() == SourceErrorKind::NotFound && lock(&self.missing).for_long(self.rt.now());
+        if !for_long || self.is_listed().await {
+            return false;
+        }
+        if self.gone.set(()).is_ok() {
+            self.events.tell(EventKind::StreamGone { stream: self.stream.clone() });
+        }
+        true
+    }
+
+    /// Whether the stream was found to be gone.
+    pub(crate) fn is_known_to_be_gone(&self) -> bool {
+        self.gone.get().is_some()
+    }
+
+    /// Whether the stream's table still names it, or may do so as far as is known.
+    async fn is_listed(&self) -> bool {
+        let Ok(table) = self.stream.table_name().parse::<TableName>() else { return false };
+        let call = self.source.list_streams(&table);
+        match self.rt.timeout(self.timeout, call).await {
+            Some(Ok(streams)) => streams.iter().any(|stream| stream.arn == self.stream),
+            // Who names a stream by its ARN needs no permission to list them.
+            Some(Err(error)) => !matches!(error.kind(), SourceErrorKind::NotFound | SourceErrorKind::Denied { .. }),
+            None => true,
+        }
     }
 
     async fn list(&self) -> Result<Listing, SourceError> {
         let mut pages = ListingPages::default();
         let mut page = ListingPages::first();
-        loop {
+        for walk in 1.. {
             match pages.push(self.describe(&page).await?) {
                 PageStep::Next(next) => page = next,
-                PageStep::Complete(listing) => return Ok(listing),
-                PageStep::Stuck => return Err(endless()),
+                PageStep::Complete(listing) => {
+                    self.walk.store(walk, Ordering::Relaxed);
+                    return Ok(listing);
+                }
+                PageStep::Stuck => break,
             }
         }
+        Err(endless())
     }
 
     /// One page, asked for a few times: a walk over hundreds of them must not begin again for one that failed.
@@ -99,6 +161,9 @@ impl Directory {
     }
 
     async fn describe_once(&self, page: &DescribePage) -> Result<StreamDescription, SourceError> {
+        if self.gone.get().is_some() {
+            return Err(SourceError::new(SourceErrorKind::NotFound, "DescribeStream"));
+        }
         loop {
             let taken = lock(&self.budget).take(self.rt.now());
             match taken {
@@ -107,7 +172,13 @@ impl Directory {
             }
         }
         let call = self.source.describe_stream(&self.stream, page);
-        self.rt.timeout(self.timeout, call).await.unwrap_or_else(|| Err(timed_out("DescribeStream")))
+        let described = self.rt.timeout(self.timeout, call).await.unwrap_or_else(|| Err(timed_out("DescribeStream")));
+        match &described {
+            Ok(_) => lock(&self.missing).found(),
+            Err(error) if error.kind() == SourceErrorKind::NotFound => lock(&self.missing).not_found(self.rt.now()),
+            Err(_) => {}
+        }
+        described
     }
 
     /// A complete listing, asked for until there is one.
@@ -139,10 +210,13 @@ impl Directory {
         let mut backoff = Backoff::new(Duration::from_millis(200), LONGEST_PAUSE);
         let mut waiting = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         let mut told = false;
+        let _counted = Counted::new(&self.childless);
         loop {
             let begun = self.rt.now();
-            match self.list_children(shard).await {
-                Ok(children) if !children.shards.is_empty() => return children.shards,
+            match self.visible_children(shard, begun).await {
+                Ok(children) if !children.shards.is_empty() || planted::is(Bug::ChildrenNotAwaited) => {
+                    return children.shards;
+                }
                 Ok(children) => {
                     // Only a complete listing shows that none will come.
                     if children.status == StreamStatus::Disabled && self.listing_at_last(begun).await.is_settled(shard)
@@ -156,12 +230,20 @@ impl Directory {
                     }
                     self.rt.sleep(self.rt.jitter(pause)).await;
                 }
+                Err(error) if self.is_gone(&error).await => return Vec::new(),
                 Err(error) => self.failed(&error, &mut backoff).await,
             }
         }
     }
 
-    async fn list_children(&self, shard: &ShardId) -> Result<Children, SourceError> {
+    /// Asks for the children of this shard alone; or, when more shards want to know than a whole listing takes calls, makes or
+    /// shares one.
+    async fn visible_children(&self, shard: &ShardId, not_before: Mono) -> Result<Children, SourceError> {
+        if self.childless.load(Ordering::Relaxed) > self.walk.load(Ordering::Relaxed) {
+            let listing = self.listing(not_before).await?;
+            let shards = listing.children_of(shard).cloned().collect();
+            return Ok(Children { status: listing.status(), shards });
+        }
         let mut pages = ChildPages::of(shard.clone());
         let mut page = pages.first();
         loop {
@@ -189,6 +271,22 @@ impl Directory {
             return None;
         }
         Some(second.children_of(shard).cloned().collect())
+    }
+}
+
+/// One more, for as long as this lives: also when who waits is dropped.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

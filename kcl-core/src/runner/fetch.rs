@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::FutureExt;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, mpsc};
@@ -12,10 +12,12 @@ use super::holding::Holding;
 use super::memory::{Ahead, PagePlace};
 use crate::contract::{
     DataLoss, LossCause, LossDecision, LostUntil, MAX_RECORDS, Mono, RecordsPage, ShardContext, ShardInfo,
-    ShardIterator, SourceError, SourceErrorKind,
+    ShardIterator, SourceError, SourceErrorKind, SourceOp,
 };
 use crate::model::{IteratorPosition, SequenceNumber, Shard, StopReason};
+use crate::planted::{self, Bug};
 use crate::policy::backoff::Backoff;
+use crate::policy::foreign::OwnCalls;
 use crate::policy::loss;
 use crate::policy::polling::{Poll, Polling};
 use crate::record::{Record, RecordBatch};
@@ -67,6 +69,9 @@ pub(crate) struct Fetch {
     last_lag: Duration,
     /// Pauses between failures in a row.
     failures: Option<Backoff>,
+    own_calls: OwnCalls,
+    /// When the last page was asked for.
+    asked_at: SystemTime,
 }
 
 /// Refusals of a position as invalid after which it counts as lost.
@@ -74,6 +79,9 @@ const REFUSALS: u32 = 3;
 
 /// Empty pages in a row after which a shard counts as read to its tip.
 const EMPTY_AT_THE_TIP: u32 = 3;
+
+/// Empty pages in a row after which that is noted on the lease. More, because a loss that is not reported may follow from it.
+const EMPTY_FOR_SURE: u32 = 30;
 
 /// After so long without room for a page, somebody should know.
 const LONG_WAIT: Duration = Duration::from_secs(10);
@@ -113,6 +121,8 @@ impl Fetch {
             empty_pages: 0,
             last_lag: Duration::ZERO,
             failures: None,
+            own_calls: OwnCalls::default(),
+            asked_at: SystemTime::UNIX_EPOCH,
         }
     }
 
@@ -130,6 +140,7 @@ impl Fetch {
             return self.open().await;
         };
         self.setting.rt.sleep_until(self.poll_at).await;
+        self.wait_for_gate().await;
         // A place in the channel first: there is no use in fetching what has to wait.
         let pages = self.pages.clone();
         let Ok(channel) = pages.reserve().await else { return Err(Done) };
@@ -137,6 +148,10 @@ impl Fetch {
         let Ok(slot) = self.setting.budget.fetch_slot().await else { return Err(Done) };
         if !self.holding.is_valid() {
             return Err(Done);
+        }
+        if !self.setting.gate.is_open() {
+            // What is held here, others may need meanwhile.
+            return Ok(());
         }
         match self.get_records(&iterator).await {
             Ok(page) => self.fetched(page, channel, Some(slot)).await,
@@ -180,8 +195,19 @@ impl Fetch {
         }
     }
 
-    async fn get_records(&self, iterator: &ShardIterator) -> Result<RecordsPage, SourceError> {
+    /// Waits until the application holds a reader slot. What was read before is delivered meanwhile.
+    async fn wait_for_gate(&self) {
+        if !self.setting.gate.is_open() {
+            self.setting.board.error(&self.holding.lease.key, "waits for a reader slot of the stream");
+            self.setting.gate.opened().await;
+        }
+    }
+
+    async fn get_records(&mut self, iterator: &ShardIterator) -> Result<RecordsPage, SourceError> {
+        self.wait_for_gate().await;
         let setting = &self.setting;
+        self.own_calls.made(setting.rt.now());
+        self.asked_at = setting.rt.wall();
         let call = setting.source.get_records(iterator, MAX_RECORDS);
         let answered = setting.rt.timeout(setting.config.source_timeout, call).await;
         answered.unwrap_or_else(|| Err(timed_out("GetRecords")))
@@ -217,6 +243,9 @@ impl Fetch {
             channel.send(Fetched::Page(FetchedPage { records, since_start, _place: self.ahead.page(bytes) }));
         } else {
             drop((channel, slot));
+            if self.empty_pages >= EMPTY_FOR_SURE {
+                self.holding.reached_tip(self.asked_at, self.after());
+            }
         }
         if self.iterator.is_none() { self.end(None).await } else { Ok(()) }
     }
@@ -268,6 +297,9 @@ impl Fetch {
         match error.kind() {
             SourceErrorKind::Expired => {
                 self.iterator = None;
+                if planted::is(Bug::ExpiredSkipsAhead) {
+                    self.position = IteratorPosition::Latest;
+                }
                 // A service that says so of every iterator is not asked at full speed.
                 self.poll_at = self.polling.next_poll(self.setting.rt.now(), Poll::Empty, None);
                 Ok(())
@@ -291,6 +323,9 @@ impl Fetch {
         if error.kind() == SourceErrorKind::Throttled {
             self.poll_at = self.polling.next_poll(now, Poll::Throttled, None);
             self.setting.events.tell(EventKind::Throttled { shard, operation: error.operation() });
+            if error.operation() == SourceOp::GetRecords.name() {
+                self.setting.gate.refused(&self.own_calls, &self.setting.stream, now, &self.setting.events);
+            }
         } else {
             self.poll_at = self.polling.next_poll(now, Poll::Failed, None);
             self.setting.events.tell(EventKind::SourceRetried { shard, error: describe(error) });
@@ -337,7 +372,11 @@ impl Fetch {
             Some(after) => first.is_some_and(|first| first <= after),
             None => first.is_some() && first == self.holding.lease.starting_sequence,
         };
-        if !whole && self.wanted() && self.lost(until, LossCause::Trimmed).await? == LossDecision::StopShard {
+        if !whole
+            && !self.was_read_to_the_tip()
+            && self.wanted()
+            && self.lost(until, LossCause::Trimmed).await? == LossDecision::StopShard
+        {
             return Err(Done);
         }
         if let Some(after) = after {
@@ -353,6 +392,12 @@ impl Fetch {
         self.fetched(page, channel, None).await
     }
 
+    /// Whether the shard is known to have held nothing after the position so lately that nothing that came later can be trimmed.
+    fn was_read_to_the_tip(&self) -> bool {
+        let done = self.after();
+        loss::was_read_to_the_tip(&self.holding.lease, done, self.holding.tip_of(done), self.setting.rt.wall())
+    }
+
     /// Whether records that are gone from the position on were wanted: those of a shard that has been read were.
     fn wanted(&self) -> bool {
         let lease = &self.holding.lease;
@@ -360,9 +405,10 @@ impl Fetch {
     }
 
     /// The first page from the oldest record that is left; empty pages in between are skipped, up to a bound.
-    async fn oldest_page(&self) -> Result<RecordsPage, SourceError> {
+    async fn oldest_page(&mut self) -> Result<RecordsPage, SourceError> {
         const EMPTY_PAGES: usize = 64;
-        let setting = &self.setting;
+        let setting = self.setting.clone();
+        self.wait_for_gate().await;
         let _slot = setting.budget.fetch_slot().await;
         let call = setting.source.shard_iterator(&setting.stream, &self.info.shard, IteratorPosition::TrimHorizon);
         let opened = setting.rt.timeout(setting.config.source_timeout, call).await;
@@ -382,9 +428,13 @@ impl Fetch {
     /// Reports a loss to the policy. `Err` when the policy's answer was passed on as the last word.
     async fn lost(&mut self, until: LostUntil, cause: LossCause) -> Result<LossDecision, Done> {
         let loss = DataLoss { shard: self.info.clone(), after: self.after(), until, cause };
-        // A policy that panics has decided nothing: then nothing may follow the gap.
-        let asked = AssertUnwindSafe(self.setting.config.losses.on_loss(&loss)).catch_unwind().await;
-        let decision = asked.unwrap_or(LossDecision::StopShard);
+        let decision = if loss::is_accepted(&self.holding.lease, loss.after) {
+            LossDecision::Continue
+        } else {
+            // A policy that panics has decided nothing: then nothing may follow the gap.
+            let asked = AssertUnwindSafe(self.setting.config.losses.on_loss(&loss)).catch_unwind().await;
+            asked.unwrap_or(LossDecision::StopShard)
+        };
         let text = loss.to_string();
         self.setting.events.tell(EventKind::DataLost { loss: Box::new(loss), decision });
         if decision == LossDecision::StopShard {
@@ -396,12 +446,16 @@ impl Fetch {
     /// The service knows no such shard. That proves nothing: ask for listings until it is certain.
     async fn not_found(&mut self, error: &SourceError) -> Step {
         self.iterator = None;
+        if planted::is(Bug::NotFoundIsEnd) {
+            return self.end(None).await;
+        }
         let directory = self.setting.directory.clone();
         let Some(children) = directory.gone(&self.info.shard).await else {
             self.retry_later(error).await;
             return Ok(());
         };
-        if self.wanted() && self.lost(LostUntil::ShardEnd, LossCause::ShardVanished).await? == LossDecision::StopShard {
+        let asks = self.wanted() && !planted::is(Bug::AbsentParentSilent);
+        if asks && self.lost(LostUntil::ShardEnd, LossCause::ShardVanished).await? == LossDecision::StopShard {
             return Err(Done);
         }
         self.end(Some(children)).await

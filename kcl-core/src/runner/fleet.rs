@@ -7,6 +7,11 @@
 //! ```
 //! Every request runs beside the loop as a [`Job`], so that a slow table delays nobody. The loop holds no policy.
 
+mod expect;
+mod follow;
+mod leave;
+mod watch;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,18 +22,26 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::consumer::{ConsumerEnd, GiveUp};
-use super::holding::{Holding, Parting};
+use super::holding::Holding;
 use super::member::Member;
 use super::session::{Session, StreamRun};
-use super::take::Scan;
-use crate::contract::{LeaseError, Mono, Rt, ShardInfo, StartReason, TaskHandle};
-use crate::model::{Lease, LeaseKey, StreamArn};
+use super::subscription::Subscription;
+use super::take::{Scan, Taking};
+use crate::contract::{LeaseError, Liveness, Mono, ShardInfo, StartReason, TaskHandle};
+use crate::model::{Lease, LeaseKey, StreamArn, WorkerId};
+use crate::planted::{self, Bug};
+use crate::policy::attention;
 use crate::policy::balance::{Balance, Move};
+use crate::policy::expect::Expecting;
 use crate::policy::observe::Observations;
-use crate::policy::round::{self, Own, Streams};
-use crate::policy::tenure::Tenure;
+use crate::policy::pacing;
+use crate::policy::round::{self, Streams};
+use crate::policy::tenure::{Tenure, Validity};
 use crate::surface::event::EventKind;
 use crate::surface::metrics;
+
+pub(super) use watch::WorkerAnswer;
+use watch::expired;
 
 /// A request that runs beside the loop, and what it brings.
 pub(super) type Job = BoxFuture<'static, Done>;
@@ -39,8 +52,11 @@ pub(super) enum Done {
     Took {
         key: LeaseKey,
         reason: StartReason,
-        tenure: Option<Tenure>,
+        taking: Taking,
     },
+    Worker(WorkerAnswer),
+    /// How often the fleet was told to look, where the table answered.
+    Rings(Option<u64>),
     Wrote {
         key: LeaseKey,
         lease: Option<Lease>,
@@ -48,8 +64,21 @@ pub(super) enum Done {
     Discovered {
         stream: StreamArn,
         next: Mono,
+        /// The stream that follows it, which is read to its end.
+        successor: Option<StreamArn>,
     },
-    Begun(StreamArn, Option<StreamRun>),
+    Begun(Box<StreamRun>),
+    /// The stream was gone before anything was begun on it.
+    Vanished {
+        stream: StreamArn,
+        subscription: Arc<Subscription>,
+        successor: Option<StreamArn>,
+    },
+    /// What was seen of a lease that was expected.
+    Expected {
+        key: LeaseKey,
+        lease: Option<Lease>,
+    },
     /// Nothing that concerns the loop.
     Tidied,
 }
@@ -79,6 +108,8 @@ pub(crate) struct Drained {
     pub(crate) released: usize,
     /// Calls did not return in time.
     pub(crate) abandoned: usize,
+    /// A call that blocks its thread runs on.
+    pub(crate) running: bool,
 }
 
 /// Consumers that may have ended before the loop looks.
@@ -89,8 +120,11 @@ pub(crate) struct Fleet {
     seen: Observations,
     balance: Balance,
     streams: BTreeMap<StreamArn, StreamRun>,
+    /// All streams that were begun with, those too that are not ready yet.
+    begun: BTreeSet<StreamArn>,
     held: BTreeMap<LeaseKey, Held>,
     pending: BTreeSet<LeaseKey>,
+    expecting: Expecting,
     jobs: FuturesUnordered<Job>,
     /// What consumers say at their end: each has a clone of the sender.
     ending: mpsc::Sender<(LeaseKey, ConsumerEnd)>,
@@ -98,6 +132,19 @@ pub(crate) struct Fleet {
     /// Foreign items that were reported already.
     foreign: BTreeSet<String>,
     observing: bool,
+    /// What is under way may have begun too early: look again.
+    look_again: bool,
+    /// From one look to the next.
+    pace: Duration,
+    next_watch: Mono,
+    /// How often the fleet had been told to look, when it was last asked.
+    rings: Option<u64>,
+    /// Workers that a request is under way for.
+    asking: BTreeSet<WorkerId>,
+    /// Silent workers whose leases were looked up before their time is over.
+    alarmed: BTreeSet<WorkerId>,
+    /// The worker stops and hands over what it has, from this instant on.
+    leaving: Option<Mono>,
     /// The worker stops: nothing is begun any more.
     draining: bool,
     next_observation: Mono,
@@ -110,19 +157,29 @@ pub(crate) struct Fleet {
 impl Fleet {
     pub(crate) fn new(session: Arc<Session>) -> Self {
         let next_observation = session.rt().now();
+        let pace = session.config.observe_every;
         let (ending, ended) = mpsc::channel(ENDINGS);
         Self {
             session,
             seen: Observations::default(),
             balance: Balance::default(),
             streams: BTreeMap::new(),
+            begun: BTreeSet::new(),
             held: BTreeMap::new(),
             pending: BTreeSet::new(),
+            expecting: Expecting::default(),
             jobs: FuturesUnordered::new(),
             ending,
             ended,
             foreign: BTreeSet::new(),
             observing: false,
+            look_again: false,
+            pace,
+            next_watch: next_observation,
+            rings: None,
+            asking: BTreeSet::new(),
+            alarmed: BTreeSet::new(),
+            leaving: None,
             draining: false,
             next_observation,
             next_expiry: None,
@@ -134,10 +191,11 @@ impl Fleet {
     pub(crate) async fn work(&mut self, member: &mut Member, shutdown: &CancellationToken) -> WorkEnd {
         let session = self.session.clone();
         let mut stay = std::pin::pin!(member.stay());
-        for stream in &session.streams {
-            self.jobs.push(Box::pin(session.clone().begin(stream.clone(), session.rt().now())));
+        for (stream, subscription) in &session.streams {
+            self.begin(stream.clone(), subscription.clone());
         }
         let fenced = loop {
+            session.board.turned();
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break false,
@@ -145,21 +203,14 @@ impl Fleet {
                 Some((key, end)) = self.ended.recv() => self.consumer_ended(&key, end),
                 Some(done) = self.jobs.next(), if !self.jobs.is_empty() => self.done(done),
                 () = session.rt().sleep_until(self.next_observation), if !self.observing => self.observe(),
+                () = session.rt().sleep_until(self.next_watch) => self.watch(),
                 // The take names the counter that stood still, so it needs no other look.
                 () = expired(session.rt(), self.next_expiry), if self.next_expiry.is_some() => self.lease_expired(),
+                // Shows that the loop turns while there is nothing to do.
+                () = session.rt().sleep(session.access.timing.renew_every()) => {}
             }
         };
         if fenced { WorkEnd::Fenced } else { WorkEnd::Shutdown }
-    }
-
-    /// A lease has stood still long enough between two looks at the table. A worker whose looks fail sees everything stand still, and
-    /// leaves it to those that see.
-    fn lease_expired(&mut self) {
-        let now = self.session.rt().now();
-        self.next_expiry = None;
-        if now.since(self.last_look) < self.session.access.timing.renew_every() {
-            self.act(now);
-        }
     }
 
     fn observe(&mut self) {
@@ -171,34 +222,41 @@ impl Fleet {
     fn done(&mut self, done: Done) {
         match done {
             Done::Scanned(scan) => self.scanned(scan),
-            Done::Took { key, reason, tenure } => {
+            Done::Took { key, reason, taking } => {
                 self.pending.remove(&key);
-                if let Some(tenure) = tenure {
-                    self.seen.lease(tenure.lease().clone(), self.session.rt().now());
-                    self.start(tenure, reason);
+                let now = self.session.rt().now();
+                match taking {
+                    Taking::Taken(lease, sent) => {
+                        self.seen.lease(lease.clone(), now);
+                        self.start(self.session.tenure(lease, Validity::from_write(sent)), reason);
+                    }
+                    Taking::NotTaken(Some(lease)) => self.seen.lease(*lease, now),
+                    Taking::NotTaken(None) => {}
                 }
             }
+            Done::Worker(answer) => self.worker_answered(answer),
+            Done::Rings(rings) => self.heard(rings),
             Done::Wrote { key, lease } => {
                 self.pending.remove(&key);
                 if let Some(lease) = lease {
                     self.seen.lease(lease, self.session.rt().now());
                 }
             }
-            Done::Discovered { stream, next } => {
+            Done::Discovered { stream, next, successor } => {
                 if let Some(run) = self.streams.get_mut(&stream) {
                     run.next_discovery = Some(next);
+                    let subscription = run.setting.subscription.clone();
+                    self.follow(&stream, &subscription, successor);
                 }
-                self.next_observation = self.session.rt().now();
+                self.look_now();
             }
-            Done::Begun(_, Some(run)) => {
-                self.streams.insert(run.setting.stream.clone(), run);
+            Done::Begun(run) => {
+                self.streams.insert(run.setting.stream.clone(), *run);
                 // Its leases exist: look at once.
-                self.next_observation = self.session.rt().now();
+                self.look_now();
             }
-            Done::Begun(stream, None) => {
-                let (session, now) = (self.session.clone(), self.session.rt().now());
-                self.jobs.push(Box::pin(session.begin(stream, now)));
-            }
+            Done::Vanished { stream, subscription, successor } => self.follow(&stream, &subscription, successor),
+            Done::Expected { key, lease } => self.expected(&key, lease),
             Done::Tidied => {}
         }
     }
@@ -206,14 +264,17 @@ impl Fleet {
     fn scanned(&mut self, scan: Result<Scan, LeaseError>) {
         let now = self.session.rt().now();
         self.observing = false;
+        let again = std::mem::take(&mut self.look_again);
         self.next_observation = now + self.session.rt().jitter(self.session.config.observe_every);
         let scan = match scan {
             Ok(scan) => scan,
             Err(error) => {
                 let error = super::fetch::describe(&error);
+                self.session.board.failed(&error);
                 return self.session.events.tell(EventKind::LeaseTableUnavailable { error });
             }
         };
+        self.follow_others(&scan);
         let foreign: BTreeSet<String> = scan.foreign.iter().map(|(key, _)| key.clone()).collect();
         self.foreign.retain(|key| foreign.contains(key));
         for (key, why) in scan.foreign {
@@ -222,41 +283,54 @@ impl Fleet {
             }
         }
         self.last_look = now;
+        self.session.board.looked();
         self.seen.scanned(scan.leases, scan.workers, now);
         self.act(now);
+        self.next_observation = if again { now } else { now + self.session.rt().jitter(self.pace) };
     }
 
     /// Carries out this worker's lines of the plan.
     fn act(&mut self, now: Mono) {
         let session = self.session.clone();
         let timing = session.access.timing;
-        let held: BTreeSet<LeaseKey> = self.held.keys().cloned().collect();
-        let own = Own { id: &session.id, weight: session.config.weight, held: &held, pending: &self.pending };
+        let held = self.held_keys();
+        let own = self.own(&held);
         let arns: Vec<StreamArn> = self.streams.keys().cloned().collect();
         let streams = Streams { arns: &arns, form: session.form };
         let view = round::view(&self.seen, &own, &streams, session.limits(), timing, now);
-        session.board.seen(view.workers.len(), view.leases.len());
+        let (blocked, stopped) = (attention::blocked(&self.seen, &streams), attention::stopped(&self.seen, &streams));
+        session.board.seen(view.workers.len(), view.leases.len(), blocked, stopped);
         for run in self.streams.values() {
             run.setting.directory.shared_by(view.workers.len() * self.streams.len());
         }
         let unclaimed: Vec<Lease> = round::unclaimed(&self.seen, &own, &streams).into_iter().cloned().collect();
-        let moves = self.balance.plan(&view);
-        let departed: Vec<_> = round::departed(&self.seen, &own, timing, now)
-            .into_iter()
-            .map(|(worker, what)| (worker.clone(), what))
-            .collect();
+        let plan = self.balance.plan(&view);
+        if let Some(from) = self.leaving {
+            self.pace = session.config.observe_every;
+            if now >= from {
+                plan.moves.into_iter().for_each(|planned| self.carry_out(planned, &streams));
+            }
+            return;
+        }
         let workers = view.workers.len();
+        let coming = self.pending.len();
+        self.pace = pacing::pace(
+            session.liveness,
+            session.config.observe_every,
+            &view,
+            held.len() + coming,
+            plan.expected.len(),
+        );
         for lease in unclaimed {
             self.take(lease, StartReason::TakenOver, &streams);
         }
-        for planned in moves {
+        for planned in plan.moves {
             self.carry_out(planned, &streams);
         }
-        for (worker, what) in departed {
-            self.jobs.push(Box::pin(session.clone().see_off(worker, what)));
-        }
+        self.look_after(now);
+        self.look_out_for(plan.expected);
         self.discover(now, workers);
-        self.next_expiry = round::next_expiry(&self.seen, timing, now);
+        self.set_next_expiry(now);
     }
 
     fn carry_out(&mut self, planned: Move, streams: &Streams<'_>) {
@@ -275,8 +349,12 @@ impl Fleet {
                     held.give_up.ask(Some(to.owner()));
                 }
             }
+            Move::Evict(key) if planted::is(Bug::TheftNotEviction) => self.carry_out(Move::Take(key), streams),
             Move::Evict(key) => {
                 let Some(lease) = self.seen.leases().get(&key).map(|seen| seen.item.clone()) else { return };
+                if let (Liveness::PerWorker, Some(owner)) = (self.session.liveness, &lease.owner) {
+                    return self.evict_worker(owner);
+                }
                 if lease.evicted || !self.pending.insert(key.clone()) {
                     return;
                 }
@@ -294,11 +372,13 @@ impl Fleet {
             return;
         }
         let session = self.session.clone();
-        let parents = round::unseen_parents(&self.seen, &lease, streams);
+        let parents = round::parents_to_read(&lease, streams);
         self.jobs.push(Box::pin(async move {
             let key = lease.key.clone();
-            let tenure = session.access.take(&session.id, lease, &parents).await;
-            Done::Took { key, reason, tenure }
+            // Never closed.
+            let _permit = session.takes.acquire().await;
+            let taking = session.access.take(&session.id, lease, &parents).await;
+            Done::Took { key, reason, taking }
         }));
     }
 
@@ -342,8 +422,8 @@ impl Fleet {
             epoch: u64::try_from(lease.counter.0).unwrap_or_default(),
             reason,
         };
-        session.events.tell(EventKind::LeaseAcquired { shard: lease.shard.clone(), reason });
-        session.board.begin(&lease.key, &lease.shard);
+        run.setting.events.tell(EventKind::LeaseAcquired { shard: lease.shard.clone(), reason });
+        session.board.begin(&lease.key, &info);
         let give_up = GiveUp::default();
         let (holding, keeper) = session.spawn_keeper(tenure, &run.setting);
         let consumer = session.spawn_consumer(&run.setting, &holding, &give_up, info, latest, self.ending.clone());
@@ -360,104 +440,18 @@ impl Fleet {
             ConsumerEnd::Finished { children } => {
                 let now = self.session.rt().now();
                 self.seen.forget_lease(key);
+                if children.is_empty() {
+                    // They may exist, created by a try whose answer was lost.
+                    self.look_now();
+                }
                 for (child, validity) in children {
                     self.seen.lease(child.clone(), now);
-                    let tenure = Tenure::begun(self.session.id.owner(), self.session.access.timing, child, validity);
-                    self.start(tenure, StartReason::ParentFinished);
+                    self.start(self.session.tenure(child, validity), StartReason::ParentFinished);
                 }
             }
             ConsumerEnd::Stopped | ConsumerEnd::Released => self.seen.forget_lease(key),
             ConsumerEnd::Lost => {}
         }
-    }
-
-    /// Asks every consumer to give its shard away, and waits for as long as the configuration allows.
-    pub(crate) async fn drain(mut self) -> Drained {
-        let session = self.session.clone();
-        self.draining = true;
-        for held in self.held.values() {
-            held.give_up.ask(None);
-        }
-        let deadline = session.rt().now() + session.config.shutdown_timeout;
-        let mut released = 0;
-        // A take that is under way may still bring a lease, which is given away again.
-        while !self.held.is_empty() || !self.pending.is_empty() {
-            tokio::select! {
-                biased;
-                Some((key, end)) = self.ended.recv() => {
-                    released += usize::from(matches!(end, ConsumerEnd::Released));
-                    self.consumer_ended(&key, end);
-                }
-                Some(done) = self.jobs.next(), if !self.jobs.is_empty() => {
-                    if let Done::Took { .. } | Done::Wrote { .. } = done {
-                        self.done(done);
-                    }
-                }
-                () = session.rt().sleep_until(deadline) => break,
-            }
-        }
-        let abandoned = self.held.len();
-        let running = self.abandon().await;
-        Self::give_back_the_rest(&session, &running).await;
-        Drained { released, abandoned }
-    }
-
-    /// Ends the calls that did not return, and gives their leases away with what was acknowledged. Returns the leases whose call runs
-    /// on, because it blocks its thread: those expire.
-    async fn abandon(&mut self) -> BTreeSet<LeaseKey> {
-        let timing = self.session.access.timing;
-        let rt = self.session.rt().clone();
-        let held = std::mem::take(&mut self.held);
-        let partings = held.into_iter().map(|(key, held)| {
-            let rt = rt.clone();
-            async move {
-                // Whole, so that its keeper lives until it has written the last word.
-                let mut held = held;
-                held.consumer.abort();
-                if rt.timeout(timing.request_timeout(), &mut held.consumer).await.is_none() {
-                    return Some(key);
-                }
-                // Each keeper gives up when its validity ends; this bound only owns the wait.
-                let parting = held.holding.part(Parting::Release { intended_for: None });
-                rt.timeout(timing.duration(), parting).await.is_none().then_some(key)
-            }
-        });
-        let running: BTreeSet<LeaseKey> = futures::future::join_all(partings).await.into_iter().flatten().collect();
-        if !running.is_empty() {
-            tracing::warn!(leases = running.len(), "some leases could not be given away; they expire");
-        }
-        running
-    }
-
-    /// Gives away what names this incarnation and was never begun with: a finish or a take whose answer was lost.
-    async fn give_back_the_rest(session: &Session, running: &BTreeSet<LeaseKey>) {
-        let access = &session.access;
-        let scan = match access.scan().await {
-            Ok(scan) => scan,
-            Err(error) => return tracing::debug!(%error, "what else names this worker expires"),
-        };
-        let me = session.id.owner();
-        let ours =
-            |lease: &&Lease| lease.owner.as_ref() == Some(&me) && !lease.evicted && !running.contains(&lease.key);
-        for lease in scan.leases.iter().filter(ours) {
-            access.give_back(lease).await;
-        }
-    }
-
-    /// Gives a lease away that was won while the worker stops.
-    fn give_back(&mut self, lease: Lease) {
-        let (session, key) = (self.session.clone(), lease.key.clone());
-        self.pending.insert(key.clone());
-        self.jobs.push(Box::pin(async move {
-            session.access.give_back(&lease).await;
-            Done::Wrote { key, lease: None }
-        }));
-    }
-}
-
-async fn expired(rt: &Rt, at: Option<Mono>) {
-    if let Some(at) = at {
-        rt.sleep_until(at).await;
     }
 }
 

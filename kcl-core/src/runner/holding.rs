@@ -1,14 +1,17 @@
 //! What the keeper of a lease, its consumer and its checkpointers share.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::pulse::Pulse;
 use crate::contract::{CheckpointFailure, CheckpointPort, LeaseLost, Rt};
-use crate::model::{Checkpoint, Lease, NewLease, Owner, PendingCheckpoint, SequenceNumber, StopReason};
+use crate::model::{Checkpoint, Lease, NewLease, Owner, PendingCheckpoint, SequenceNumber, StopReason, Tip};
+use crate::policy::load::Meter;
 use crate::policy::progress::Progress;
 use crate::policy::tenure::{LeaseTiming, Validity};
 use crate::surface::lock;
@@ -21,9 +24,14 @@ pub(crate) struct Holding {
     timing: LeaseTiming,
     rt: Rt,
     validity: Mutex<Validity>,
+    /// Where the worker's heartbeats keep all its leases, they alone count.
+    pulse: Option<Arc<Pulse>>,
     progress: Mutex<Progress>,
+    meter: Mutex<Meter>,
     /// What is prepared and not made, as the last write left it.
     pending: Mutex<Option<PendingCheckpoint>>,
+    /// When the shard was last read to its tip, and the last record read then.
+    tip: Mutex<Option<(SystemTime, Option<SequenceNumber>)>>,
     /// Something waits to be recorded.
     pub(crate) dirty: Notify,
     lost: CancellationToken,
@@ -70,15 +78,19 @@ impl Holding {
         lease: Lease,
         timing: LeaseTiming,
         validity: Validity,
+        pulse: Option<Arc<Pulse>>,
         rt: Rt,
     ) -> (Arc<Self>, mpsc::Receiver<Order>) {
         let (orders, received) = mpsc::channel(ORDERS);
         let holding = Self {
             timing,
-            rt,
             validity: Mutex::new(validity),
+            pulse,
             progress: Mutex::new(Progress::new(lease.checkpoint)),
+            meter: Mutex::new(Meter::new(lease.load, rt.now())),
+            rt,
             pending: Mutex::new(lease.pending.clone()),
+            tip: Mutex::default(),
             dirty: Notify::new(),
             lost: CancellationToken::new(),
             why_lost: OnceLock::new(),
@@ -90,7 +102,19 @@ impl Holding {
 
     /// Whether this worker may act for the shard now. Asked before every delivery.
     pub(crate) fn is_valid(&self) -> bool {
-        !self.lost.is_cancelled() && lock(&self.validity).holds(&self.rt.stamp(), self.timing)
+        !self.lost.is_cancelled() && self.validity().holds(&self.rt.stamp(), self.timing)
+    }
+
+    fn validity(&self) -> Validity {
+        match &self.pulse {
+            Some(pulse) => pulse.validity(),
+            None => *lock(&self.validity),
+        }
+    }
+
+    /// The pulse that this lease hangs on, where it is the worker's.
+    pub(crate) fn pulse(&self) -> Option<&Pulse> {
+        self.pulse.as_deref()
     }
 
     pub(crate) fn set_validity(&self, validity: Validity) {
@@ -105,8 +129,29 @@ impl Holding {
         lock(&self.pending).clone()
     }
 
+    /// At `at`, the shard held nothing after `read`.
+    pub(crate) fn reached_tip(&self, at: SystemTime, read: Option<SequenceNumber>) {
+        *lock(&self.tip) = Some((at, read));
+    }
+
+    /// When the shard held nothing after `read`, as far as this owner has seen.
+    pub(crate) fn tip_of(&self, read: Option<SequenceNumber>) -> Option<SystemTime> {
+        lock(&self.tip).filter(|(_, at_tip)| *at_tip <= read).map(|(at, _)| at)
+    }
+
+    /// What a write may say of the tip: where all that was read then is done.
+    pub(crate) fn tip(&self) -> Option<Tip> {
+        let progress = self.progress();
+        let at = self.tip_of(progress.acknowledged())?;
+        Some(Tip { at, checkpoint: progress.unrecorded().unwrap_or(progress.recorded()) })
+    }
+
     pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {
         lock(&self.progress)
+    }
+
+    pub(crate) fn meter(&self) -> MutexGuard<'_, Meter> {
+        lock(&self.meter)
     }
 
     /// Fires when this worker may no longer act for the shard.

@@ -18,8 +18,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::fetch::describe;
 use super::holding::{Holding, Order, Parted, Parting};
+use super::pulse::Pulse;
 use crate::contract::{CheckpointFailure, LeaseError, LeaseErrorKind, LeaseLost, LeaseTable, Mono, Rt, Stamp};
 use crate::model::{Change, Checkpoint, Lease, LeaseWrite, NewLease, SequenceNumber};
+use crate::planted::{self, Bug};
 use crate::policy::backoff::Backoff;
 use crate::policy::tenure::{LeaseTiming, Refusal, Tenure, Validity};
 use crate::surface::event::{EventKind, Events};
@@ -72,11 +74,13 @@ impl Keeper {
     }
 
     async fn keep(&mut self) -> Result<(), LeaseLost> {
+        let holding = self.holding.clone();
         loop {
             let due = self.next_write();
             let rt = self.setting.rt.clone();
             tokio::select! {
                 biased;
+                () = over(holding.pulse()) => return Err(LeaseLost::Expired),
                 order = self.orders.recv() => match order {
                     None => return Ok(()),
                     Some(Order::Part { parting, done }) => {
@@ -94,7 +98,7 @@ impl Keeper {
                     }
                 },
                 // Before what a busy processor can keep ready.
-                () = rt.sleep_until(due) => {
+                due = reached(&rt, due) => {
                     self.report_lateness(due);
                     self.renew().await?;
                 }
@@ -105,13 +109,18 @@ impl Keeper {
         }
     }
 
-    /// When the lease is written next: a third of its duration after the last write, or when an acknowledgement has waited enough.
-    fn next_write(&self) -> Mono {
-        let renewal = self.tenure.validity().sent() + self.setting.timing.renew_every();
-        match self.dirty_since {
-            Some(since) => renewal.min(since + self.setting.checkpoint_every),
-            None => renewal,
+    /// When the lease is written next: when its renewal is due, or when an acknowledgement has waited enough.
+    fn next_write(&self) -> Option<Mono> {
+        let checkpoint = self.dirty_since.map(|since| since + self.setting.checkpoint_every);
+        self.tenure.renewal_due().into_iter().chain(checkpoint).min()
+    }
+
+    /// Whether the lease may still be written for.
+    fn holds(&mut self) -> bool {
+        if let Some(pulse) = self.holding.pulse() {
+            self.tenure.sustained(pulse.validity());
         }
+        self.tenure.holds(&self.setting.rt.stamp())
     }
 
     fn report_lateness(&self, due: Mono) {
@@ -139,9 +148,11 @@ impl Keeper {
 
     /// Adds what was acknowledged. What is prepared beyond that stays prepared.
     fn with_progress(&self, write: LeaseWrite) -> LeaseWrite {
+        let write = write.with_tip(self.holding.tip());
         let progress = self.holding.progress();
         let checkpoint = progress.unrecorded();
-        let mut write = write.with_checkpoint(checkpoint);
+        let load = self.holding.meter().news(self.tenure.lease().load, self.setting.rt.now());
+        let mut write = write.with_checkpoint(checkpoint).with_load(load);
         let prepared = self.tenure.lease().pending.as_ref().filter(|prepared| Some(prepared.at) > checkpoint);
         if let (Some(_), Some(prepared)) = (checkpoint, prepared) {
             write = write.with_pending(prepared.clone());
@@ -190,8 +201,12 @@ impl Keeper {
 
     async fn try_to_part(&mut self, parting: &Parting) -> Result<Vec<(Lease, Validity)>, Unsettled> {
         let request = match parting.clone() {
+            Parting::Release { intended_for } if planted::is(Bug::ReleaseWithoutCheckpoint) => {
+                Request::Write(LeaseWrite::release(intended_for))
+            }
             Parting::Release { intended_for } => Request::Write(self.with_progress(LeaseWrite::release(intended_for))),
             Parting::Stop { reason } => Request::Write(self.with_progress(LeaseWrite::stop(reason))),
+            Parting::Finish { .. } if planted::is(Bug::EndBeforeChildren) => Request::Finish(Vec::new()),
             Parting::Finish { children } => Request::Finish(children),
         };
         self.settle(request).await
@@ -205,7 +220,7 @@ impl Keeper {
     async fn settle(&mut self, request: Request) -> Result<Vec<(Lease, Validity)>, Unsettled> {
         let mut backoff = Backoff::new(Duration::from_millis(20), self.setting.timing.renew_every());
         loop {
-            if !self.tenure.holds(&self.setting.rt.stamp()) {
+            if !self.holds() && !self.revived().await {
                 return Err(Unsettled::Lost(LeaseLost::Expired));
             }
             let sent = self.setting.rt.stamp();
@@ -234,10 +249,20 @@ impl Keeper {
                     }
                     match self.tenure.refused(current.as_deref()) {
                         Refusal::Lost(why) => return Err(Unsettled::Lost(why)),
-                        Refusal::OwnWriteFound => continue,
+                        Refusal::OwnWriteFound => {
+                            if planted::is(Bug::ReadExtends) {
+                                let (lease, now) = (self.tenure.lease().clone(), self.setting.rt.stamp());
+                                self.acknowledged(now, lease, &request).map_err(Unsettled::Lost)?;
+                            }
+                            continue;
+                        }
                     }
                 }
-                LeaseErrorKind::Unavailable { .. } if error.is_unknown() => self.tenure.unanswered(),
+                LeaseErrorKind::Unavailable { .. } if error.is_unknown() => match () {
+                    () if planted::is(Bug::LostReplyIsLostLease) => return Err(Unsettled::Lost(LeaseLost::Taken)),
+                    () if planted::is(Bug::LostReplyNotApplied) => {}
+                    () => self.tenure.unanswered(),
+                },
                 _ => {}
             }
             self.setting.events.tell(EventKind::LeaseWriteRetried {
@@ -251,12 +276,34 @@ impl Keeper {
         }
     }
 
+    /// Never, but for a planted bug: reads that the lease still names this worker, and goes on.
+    async fn revived(&mut self) -> bool {
+        if !planted::is(Bug::ValidityRevived) {
+            return false;
+        }
+        let (rt, mine) = (self.setting.rt.clone(), self.tenure.lease().owner.clone());
+        let read = self.setting.table.get(&self.tenure.lease().key);
+        match rt.timeout(self.setting.timing.request_timeout(), read).await {
+            Some(Ok(Some(lease))) if lease.owner == mine && !lease.evicted => {
+                let Some(owner) = mine else { return false };
+                self.tenure =
+                    Tenure::begun(owner.clone(), self.setting.timing, lease, Validity::from_write(rt.stamp()));
+                self.holding.set_validity(self.tenure.validity());
+                true
+            }
+            _ => false,
+        }
+    }
+
     fn acknowledged(&mut self, sent: Stamp, lease: Lease, request: &Request) -> Result<(), LeaseLost> {
         if let Request::Write(LeaseWrite { checkpoint: Some(checkpoint), .. }) = request {
             self.holding.progress().record(*checkpoint);
         }
         self.dirty_since = self.holding.progress().unrecorded().map(|_| sent.mono);
         self.holding.set_pending(lease.pending.clone());
+        if let Some(pulse) = self.holding.pulse() {
+            self.tenure.sustained(pulse.validity());
+        }
         self.tenure.acknowledged(sent, &self.setting.rt.stamp(), lease)?;
         self.holding.set_validity(self.tenure.validity());
         Ok(())
@@ -285,6 +332,21 @@ impl Keeper {
         let until = (rt.now() + rt.jitter(time)).min(self.tenure.validity().deadline(self.setting.timing));
         rt.sleep_until(until).await;
     }
+}
+
+/// Until the pulse that the lease hangs on is over.
+async fn over(pulse: Option<&Pulse>) {
+    match pulse {
+        Some(pulse) => pulse.over().cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Until `due`, if there is such an instant.
+async fn reached(rt: &Rt, due: Option<Mono>) -> Mono {
+    let Some(due) = due else { return std::future::pending().await };
+    rt.sleep_until(due).await;
+    due
 }
 
 #[expect(clippy::large_enum_variant, reason = "one at a time lives, and nearly all are writes")]

@@ -1,103 +1,251 @@
 //! Membership: the worker's own item, which shows the fleet that it lives.
+//!
+//! ```text
+//!   register ──► stay: a heartbeat every D / 3 ──► leave
+//!      │             ├─ unanswered: superseded by a write on the same counter
+//!      │             ├─ refused after an unanswered one: read; if live, go on from there
+//!      │             └─ refused otherwise ──► given up
+//!      └─ each acknowledged write of the item is a beat of the pulse; a read is none
+//! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::fetch::describe;
 use super::keeper::timed_out;
-use crate::contract::{LeaseError, LeaseErrorKind, LeaseTable, Rt, WorkerItem, WorkerState};
+use super::pulse::Pulse;
+use crate::contract::{LeaseError, LeaseErrorKind, LeaseTable, Liveness, Mono, Rt, Stamp, WorkerItem, WorkerState};
 use crate::model::WorkerId;
+use crate::planted::{self, Bug};
+use crate::policy::backoff::Backoff;
 use crate::policy::tenure::LeaseTiming;
+use crate::surface::event::{EventKind, Events};
+
+/// What membership works with.
+#[derive(Debug, Clone)]
+pub(crate) struct MemberSetting {
+    pub(crate) table: Arc<dyn LeaseTable>,
+    pub(crate) rt: Rt,
+    pub(crate) timing: LeaseTiming,
+    pub(crate) liveness: Liveness,
+    pub(crate) events: Events,
+}
 
 /// This worker's item.
 #[derive(Debug)]
 pub(crate) struct Member {
-    table: Arc<dyn LeaseTable>,
-    rt: Rt,
-    timing: LeaseTiming,
+    setting: MemberSetting,
     item: WorkerItem,
+    pulse: Arc<Pulse>,
+    /// When the last acknowledged write was sent.
+    sent: Mono,
+    /// What the heartbeats say.
+    state: WorkerState,
+    /// There is news, which do not wait for the next heartbeat, and of which the fleet is told.
+    news: bool,
+    /// A write on the item's counter went unanswered and may still be applied.
+    unanswered: bool,
+}
+
+/// How one heartbeat went.
+enum Beat {
+    /// Acknowledged.
+    Shown,
+    /// Not answered, or not made: try again.
+    Again,
+    /// The fleet has given this incarnation up.
+    Refused,
 }
 
 impl Member {
     /// Joins the fleet. Nothing is taken before this was acknowledged.
-    pub(crate) async fn register(
-        table: Arc<dyn LeaseTable>,
-        rt: Rt,
-        timing: LeaseTiming,
-        id: &WorkerId,
-        weight: u32,
-    ) -> Result<Self, LeaseError> {
-        let limit = timing.request_timeout();
-        let registered = rt.timeout(limit, table.register_worker(id, weight)).await;
-        let item = match registered.unwrap_or_else(|| Err(timed_out())) {
-            Ok(item) => item,
-            // The incarnation was drawn at random: an item that bears it is an earlier try of ours, whose answer was lost.
+    ///
+    /// # Errors
+    /// `Conflict`: an earlier try of ours was applied, its answer was lost, and the fleet has given the incarnation up since.
+    pub(crate) async fn register(setting: MemberSetting, id: &WorkerId, weight: u32) -> Result<Self, LeaseError> {
+        let limit = setting.timing.request_timeout();
+        let sent = setting.rt.stamp();
+        let registered = setting.rt.timeout(limit, setting.table.register_worker(id, weight)).await;
+        let (item, sent) = match registered.unwrap_or_else(|| Err(timed_out())) {
+            Ok(item) => (item, sent),
+            // The incarnation was drawn at random: an item that bears it is an earlier try of ours, whose answer was lost. Finding
+            // it gives no validity, a write does.
             Err(error) if matches!(error.kind(), LeaseErrorKind::Conflict { .. }) => {
-                let found = rt.timeout(limit, table.worker(id)).await.unwrap_or_else(|| Err(timed_out()))?;
-                found.ok_or(error)?
+                let found = setting.rt.timeout(limit, setting.table.worker(id)).await;
+                let found = found.unwrap_or_else(|| Err(timed_out()))?.ok_or(error)?;
+                let sent = setting.rt.stamp();
+                let written = setting.rt.timeout(limit, setting.table.write_worker(&found, WorkerState::Live)).await;
+                (written.unwrap_or_else(|| Err(timed_out()))?, sent)
             }
             Err(error) => return Err(error),
         };
-        Ok(Self { table, rt, timing, item })
+        let pulse = Pulse::new(setting.timing, sent);
+        // The first heartbeat at once: the others count on a worker that has shown that it knows of its registration. One that was
+        // applied late has nobody behind it.
+        let (state, sent) = (WorkerState::Live, sent.mono);
+        Ok(Self { setting, item, pulse, sent, state, news: true, unanswered: false })
     }
 
-    /// Shows that the worker lives, until the fleet has given it up.
+    /// Tells the fleet, from the next heartbeat on, which is sent at once: nothing more is meant for this worker.
+    pub(crate) fn announce_leaving(&mut self) {
+        self.state = WorkerState::Leaving;
+        self.news = true;
+    }
+
+    /// What this incarnation's right to act hangs on.
+    pub(crate) fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
+    }
+
+    /// Shows that the worker lives, until the fleet has given it up or, where its leases hang on that, its validity has run out.
+    ///
+    /// # Cancel safety
+    /// A heartbeat that is under way counts as unanswered.
     pub(crate) async fn stay(&mut self) {
-        let mut unanswered = false;
+        let (rt, pulse) = (self.setting.rt.clone(), self.pulse.clone());
+        match self.setting.liveness {
+            Liveness::PerLease => self.beat_on().await,
+            Liveness::PerWorker => tokio::select! {
+                biased;
+                () = pulse.lapse(&rt) => {}
+                () = self.beat_on() => {}
+            },
+        }
+        pulse.end();
+    }
+
+    /// Shows that the worker lives for as long as `work` takes, or until it may not act any more; then `work` goes on without it.
+    pub(crate) async fn stay_during<T>(&mut self, work: impl Future<Output = T> + Send) -> T {
+        let mut work = std::pin::pin!(work);
+        let may_stay = self.setting.liveness == Liveness::PerLease || !self.pulse.over().is_cancelled();
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = self.stay(), if may_stay => {}
+        }
+        work.await
+    }
+
+    /// Whether what this worker gave its word for may still be going on: the others must wait that long.
+    pub(crate) fn may_still_act(&self) -> bool {
+        self.setting.rt.now() < self.pulse.deadline()
+    }
+
+    /// Until a heartbeat is refused.
+    async fn beat_on(&mut self) {
+        let rt = self.setting.rt.clone();
         loop {
-            self.rt.sleep(self.timing.renew_every()).await;
-            let call = self.table.write_worker(&self.item, WorkerState::Live);
-            let answered = self.rt.timeout(self.timing.request_timeout(), call).await;
-            match answered.unwrap_or_else(|| Err(timed_out())) {
-                Ok(item) => {
-                    self.item = item;
-                    unanswered = false;
-                }
-                Err(error) if matches!(error.kind(), LeaseErrorKind::Conflict { .. }) => {
-                    // It may be our own heartbeat, whose answer was lost, that moved the counter.
-                    match self.look().await {
-                        Some(item) if unanswered && item.state == WorkerState::Live => {
-                            self.item = item;
-                            unanswered = false;
-                        }
-                        _ => return,
+            let news = self.news;
+            if !news {
+                let due = self.sent + self.setting.timing.renew_every();
+                rt.sleep_until(due).await;
+                self.report_lateness(due);
+            }
+            let mut backoff = Backoff::new(Duration::from_millis(20), self.setting.timing.renew_every());
+            loop {
+                match self.beat().await {
+                    Beat::Shown if news => {
+                        self.news = false;
+                        // The others look at once; one that is not told looks later.
+                        let limit = self.setting.timing.request_timeout();
+                        let _told_or_not = rt.timeout(limit, self.setting.table.ring()).await;
+                        self.news = false;
+                        break;
                     }
-                }
-                Err(error) => {
-                    unanswered |= error.is_unknown();
-                    tracing::warn!(%error, "the worker's sign of life failed");
+                    Beat::Shown => break,
+                    Beat::Again => rt.sleep(rt.jitter(backoff.next_pause())).await,
+                    Beat::Refused => return,
                 }
             }
         }
     }
 
-    /// The item as the table has it, asked for until there is an answer.
-    async fn look(&self) -> Option<WorkerItem> {
-        loop {
-            let call = self.table.worker(&self.item.id);
-            match self.rt.timeout(self.timing.request_timeout(), call).await {
-                Some(Ok(item)) => return item,
-                Some(Err(error)) => tracing::warn!(%error, "the worker's own item cannot be read"),
-                None => {}
-            }
-            self.rt.sleep(self.rt.jitter(self.timing.renew_every())).await;
+    fn report_lateness(&self, due: Mono) {
+        let late = self.setting.rt.now().since(due);
+        if late > self.setting.timing.renew_every() / 2 {
+            self.setting.events.tell(EventKind::LateHeartbeat { late });
         }
+    }
+
+    async fn beat(&mut self) -> Beat {
+        let (rt, limit) = (self.setting.rt.clone(), self.setting.timing.request_timeout());
+        let sent = rt.stamp();
+        // Until it is answered: a heartbeat that is dropped may still be applied.
+        let before = std::mem::replace(&mut self.unanswered, true);
+        let call = self.setting.table.write_worker(&self.item, self.state);
+        let error = match rt.timeout(limit, call).await.unwrap_or_else(|| Err(timed_out())) {
+            Ok(item) => {
+                self.shown(item, sent);
+                return Beat::Shown;
+            }
+            Err(error) => error,
+        };
+        self.unanswered = before || error.is_unknown();
+        match error.kind() {
+            // It may be our own heartbeat, whose answer was lost, that moved the counter.
+            LeaseErrorKind::Conflict { .. } if self.unanswered => match self.look().await {
+                Ok(Some(item)) if item.state.lives() => {
+                    self.item = item;
+                    self.unanswered = false;
+                    if planted::is(Bug::LookIsBeat) {
+                        self.shown(self.item.clone(), self.setting.rt.stamp());
+                        return Beat::Shown;
+                    }
+                    Beat::Again
+                }
+                Ok(_) => Beat::Refused,
+                Err(error) => self.failed(&error),
+            },
+            LeaseErrorKind::Conflict { .. } => Beat::Refused,
+            _ => self.failed(&error),
+        }
+    }
+
+    fn shown(&mut self, item: WorkerItem, sent: Stamp) {
+        self.item = item;
+        self.unanswered = false;
+        self.sent = sent.mono;
+        // Where the leases have validities of their own, nobody asks the pulse.
+        self.pulse.beat(sent, &self.setting.rt.stamp());
+    }
+
+    fn failed(&self, error: &LeaseError) -> Beat {
+        self.setting.events.tell(EventKind::HeartbeatRetried { error: describe(error) });
+        Beat::Again
+    }
+
+    /// The item as the table has it.
+    async fn look(&self) -> Result<Option<WorkerItem>, LeaseError> {
+        let call = self.setting.table.worker(&self.item.id);
+        let limit = self.setting.timing.request_timeout();
+        self.setting.rt.timeout(limit, call).await.unwrap_or_else(|| Err(timed_out()))
     }
 
     /// Leaves the fleet, within one request time-out. A failure leaves an item that the others remove once it has stood still.
     pub(crate) async fn leave(&mut self) {
-        let limit = self.timing.request_timeout();
+        self.pulse.end();
+        let limit = self.setting.timing.request_timeout();
+        let table = &self.setting.table;
         let leaving = async {
             // A heartbeat whose answer was lost may have moved the counter.
-            if self.table.delete_worker(&self.item).await.is_err()
-                && let Some(item) = self.table.worker(&self.item.id).await?
+            if table.delete_worker(&self.item).await.is_err()
+                && let Some(item) = table.worker(&self.item.id).await?
             {
-                self.table.delete_worker(&item).await?;
+                table.delete_worker(&item).await?;
             }
             Ok::<(), LeaseError>(())
         };
-        match self.rt.timeout(limit, leaving).await {
+        match self.setting.rt.timeout(limit, leaving).await {
             Some(Ok(())) => {}
             Some(Err(error)) => tracing::warn!(%error, "the worker's item was not removed"),
             None => tracing::warn!("the worker's item was not removed in time"),
         }
+    }
+}
+
+/// However a membership ends, also because its worker was dropped: nobody may act under it any more.
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.pulse.end();
     }
 }

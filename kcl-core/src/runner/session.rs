@@ -4,29 +4,34 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use futures::FutureExt;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tracing::Instrument;
 
 use super::bootstrap::Bootstrap;
-use super::consumer::{Consumer, ConsumerEnd, Factory, GiveUp, StreamSetting};
+use super::consumer::{Consumer, ConsumerEnd, GiveUp, StreamSetting};
 use super::directory::Directory;
 use super::fetch::describe;
-use super::fleet::{BEGIN_AGAIN, Done};
+use super::fleet::{BEGIN_AGAIN, Done, WorkerAnswer};
 use super::holding::Holding;
 use super::keeper::{Keeper, KeeperSetting};
 use super::memory::ByteBudget;
-use super::take::TableAccess;
+use super::pulse::Pulse;
+use super::readers::Readers;
+use super::subscription::Subscription;
+use super::take::{TRIES, TableAccess};
 use crate::contract::{
-    BootstrapMarker, LeaseErrorKind, LeaseLost, Mono, Rt, ShardInfo, ShardIterator, StreamSource, TaskClass,
+    BootstrapMarker, LeaseErrorKind, LeaseLost, Liveness, Mono, Rt, ShardInfo, ShardIterator, StreamSource, TaskClass,
     TaskHandle, WorkerItem, WorkerState,
 };
-use crate::model::{KeyForm, Lease, LeaseKey, NewLease, ShardId, StartPosition, StreamArn, WorkerId};
+use crate::model::{KeyForm, Lease, LeaseKey, NewLease, ShardId, StreamArn, WorkerId};
+use crate::planted::{self, Bug};
 use crate::policy::balance::Limits;
 use crate::policy::lineage::{self, Absences, MissingLease};
 use crate::policy::listing::Listing;
-use crate::policy::observe::Observations;
-use crate::policy::round::{Farewell, Streams};
-use crate::policy::tenure::Tenure;
+use crate::policy::observe::{Observations, Reply};
+use crate::policy::round::Streams;
+use crate::policy::succession;
+use crate::policy::tenure::{Tenure, Validity};
 use crate::surface::config::WorkerConfig;
 use crate::surface::event::{EventKind, Events};
 use crate::surface::lock;
@@ -37,11 +42,16 @@ pub(crate) struct Session {
     pub(crate) id: WorkerId,
     pub(crate) access: TableAccess,
     pub(crate) source: Arc<dyn StreamSource>,
-    pub(crate) streams: Vec<StreamArn>,
-    pub(crate) start: StartPosition,
-    pub(crate) factory: Factory,
+    /// What to begin with.
+    pub(crate) streams: Vec<(StreamArn, Arc<Subscription>)>,
+    pub(crate) readers: Readers,
     pub(crate) config: Arc<WorkerConfig>,
     pub(crate) form: KeyForm,
+    pub(crate) liveness: Liveness,
+    /// In PerWorker, what all leases hang on.
+    pub(crate) pulse: Option<Arc<Pulse>>,
+    /// Takes under way at once are bounded: a worker that inherits thousands of leases must not drown its own heartbeats.
+    pub(crate) takes: Semaphore,
     pub(crate) events: Events,
     pub(crate) board: Board,
     pub(crate) budget: ByteBudget,
@@ -59,7 +69,25 @@ pub(crate) struct StreamRun {
     pub(crate) next_discovery: Option<Mono>,
 }
 
+/// Takes under way at once.
+const TAKES: usize = 64;
+/// Each lease that is handed to a worker is read by it again and again until it comes: these bound what that costs.
+const MOVES_PER_ROUND: usize = 100;
+
 impl Session {
+    pub(crate) fn takes() -> Semaphore {
+        Semaphore::new(TAKES)
+    }
+
+    /// The tenure that begins with an acknowledged write sent at `sent`, which left `lease`.
+    pub(super) fn tenure(&self, lease: Lease, sent: Validity) -> Tenure {
+        let (me, timing) = (self.id.owner(), self.access.timing);
+        match &self.pulse {
+            Some(pulse) => Tenure::under_worker(me, timing, lease, pulse.validity()),
+            None => Tenure::begun(me, timing, lease, sent),
+        }
+    }
+
     pub(crate) fn rt(&self) -> &Rt {
         &self.access.rt
     }
@@ -69,31 +97,40 @@ impl Session {
         Limits {
             max_leases: self.config.max_leases,
             min_hold: self.config.min_hold,
+            settle: self.config.settle,
             claim_deadline: self.config.observe_every * 3,
             evict_after: d * 3 + self.config.min_hold,
-            max_moves_per_round: 1000,
+            moves_per_round: MOVES_PER_ROUND,
         }
     }
 
     /// Brings a stream to its beginning.
-    pub(super) async fn begin(self: Arc<Self>, stream: StreamArn, since: Mono) -> Done {
+    pub(super) async fn begin(
+        self: Arc<Self>,
+        stream: StreamArn,
+        subscription: Arc<Subscription>,
+        since: Mono,
+    ) -> Done {
         let rt = self.rt().clone();
         let source = self.source.clone();
         let timeout = self.config.source_timeout;
         let directory =
-            Arc::new(Directory::new(stream.clone(), source.clone(), rt.clone(), self.events.clone(), timeout));
+            Arc::new(Directory::new(stream.clone(), source.clone(), rt.clone(), self.events.of(&stream), timeout));
         let bootstrap = Bootstrap {
             access: self.access.clone(),
             source,
             directory: directory.clone(),
             stream: stream.clone(),
-            start: self.start,
+            start: subscription.start,
             form: self.form,
         };
+        // A lease that does not name its stream is of the first.
+        let mut arns: Vec<StreamArn> = self.streams.iter().map(|(stream, _)| stream.clone()).collect();
+        arns.push(stream.clone());
         loop {
             let begun = match self.access.scan().await {
                 Ok(scan) => {
-                    let streams = Streams { arns: &self.streams, form: self.form };
+                    let streams = Streams { arns: &arns, form: self.form };
                     let of_stream = |lease: &Lease| streams.stream_of(lease) == Some(&stream);
                     let leases: Vec<Lease> = scan.leases.into_iter().filter(of_stream).collect();
                     let known = scan.markers.iter().find(|marker| marker.stream == stream);
@@ -103,7 +140,7 @@ impl Session {
             };
             match begun {
                 Ok(Some(begun)) => {
-                    let setting = Arc::new(self.stream_setting(&stream, directory, &begun.marker));
+                    let setting = Arc::new(self.stream_setting(&stream, subscription, directory, &begun.marker));
                     let run = StreamRun {
                         setting,
                         marker: begun.marker,
@@ -111,24 +148,43 @@ impl Session {
                         absences: Arc::default(),
                         next_discovery: Some(rt.now()),
                     };
-                    return Done::Begun(stream, Some(run));
+                    return Done::Begun(Box::new(run));
                 }
                 Ok(None) => {}
-                Err(error) => self.events.tell(EventKind::SourceRetried { shard: None, error: describe(&error) }),
+                // Nothing was begun on it, and nothing of it is left.
+                Err(_) if directory.is_known_to_be_gone() => {
+                    let successor = self.successor(&stream, &subscription).await;
+                    return Done::Vanished { stream, subscription, successor };
+                }
+                Err(error) => self.failed(&stream, describe(&error)),
             }
             rt.sleep(rt.jitter(BEGIN_AGAIN)).await;
         }
     }
 
-    fn stream_setting(&self, stream: &StreamArn, directory: Arc<Directory>, marker: &BootstrapMarker) -> StreamSetting {
+    /// Something about a whole stream failed, and is tried again.
+    fn failed(&self, stream: &StreamArn, error: String) {
+        self.board.failed(&error);
+        self.events.of(stream).tell(EventKind::SourceRetried { shard: None, error });
+    }
+
+    fn stream_setting(
+        &self,
+        stream: &StreamArn,
+        subscription: Arc<Subscription>,
+        directory: Arc<Directory>,
+        marker: &BootstrapMarker,
+    ) -> StreamSetting {
+        let events = self.events.of(stream);
         StreamSetting {
             stream: stream.clone(),
             source: self.source.clone(),
             directory,
-            factory: self.factory.clone(),
+            subscription,
+            gate: self.readers.gate(stream, &events),
             config: self.config.clone(),
             rt: self.rt().clone(),
-            events: self.events.clone(),
+            events,
             board: self.board.clone(),
             budget: self.budget.clone(),
             form: self.form,
@@ -137,7 +193,8 @@ impl Session {
         }
     }
 
-    /// Lists a stream; creates the leases that are missing and deletes tombstones whose shards are gone.
+    /// Lists a stream; creates the leases that are missing and deletes tombstones whose shards are gone. Where nothing of it is left to
+    /// read, looks for the stream that follows it.
     pub(super) async fn discover(
         self: Arc<Self>,
         run: StreamRun,
@@ -145,11 +202,30 @@ impl Session {
         next: Mono,
     ) -> Done {
         let stream = run.setting.stream.clone();
+        let mut successor = None;
         match run.setting.directory.listing(self.rt().now()).await {
-            Ok(listing) => self.mend(&run, &listing, &leases).await,
-            Err(error) => self.events.tell(EventKind::SourceRetried { shard: None, error: describe(&error) }),
+            Ok(listing) => {
+                self.mend(&run, &listing, &leases).await;
+                if succession::is_drained(&listing, &leases) {
+                    successor = self.successor(&stream, &run.setting.subscription).await;
+                }
+            }
+            Err(error) => self.failed(&stream, describe(&error)),
         }
-        Done::Discovered { stream, next }
+        Done::Discovered { stream, next, successor }
+    }
+
+    /// The stream that follows one that is read to its end, if there is one and it is to be read.
+    async fn successor(&self, old: &StreamArn, subscription: &Subscription) -> Option<StreamArn> {
+        let call = subscription.next_stream(old, self.source.as_ref());
+        match self.rt().timeout(self.config.source_timeout, call).await {
+            Some(Ok(next)) => next,
+            Some(Err(error)) => {
+                self.failed(old, describe(&error));
+                None
+            }
+            None => None,
+        }
     }
 
     async fn mend(&self, run: &StreamRun, listing: &Listing, leases: &BTreeMap<ShardId, Lease>) {
@@ -172,7 +248,7 @@ impl Session {
     /// Creates the lease of a shard that has none. Where its parent is gone unread, the parent gets a lease instead: whoever takes
     /// that finds the shard gone, and the loss policy is asked before the child begins.
     async fn create_missing(&self, run: &StreamRun, missing: MissingLease) {
-        let new = match missing.lost_parent {
+        let new = match missing.lost_parent.filter(|_| !planted::is(Bug::AbsentParentSilent)) {
             None => missing.lease,
             Some(parent) => {
                 // The scan may have missed the shard's own lease.
@@ -200,30 +276,49 @@ impl Session {
         }
     }
 
-    /// Sees off a worker that is gone.
-    pub(super) async fn see_off(self: Arc<Self>, worker: WorkerItem, what: Farewell) -> Done {
-        let table = &self.access.table;
-        let done = match what {
-            Farewell::Fence => self.access.bounded(table.write_worker(&worker, WorkerState::Fenced)).await.map(|_| ()),
-            Farewell::Delete => self.access.bounded(table.delete_worker(&worker)).await,
-        };
-        if let Err(error) = done {
+    /// Removes the item of a worker that is gone.
+    pub(super) async fn remove(self: Arc<Self>, worker: WorkerItem) -> Done {
+        if let Err(error) = self.access.bounded(self.access.table.delete_worker(&worker)).await {
             tracing::debug!(%error, worker = %worker.id, "the item of a worker that is gone was left");
         }
         Done::Tidied
+    }
+
+    /// Reads a worker's item.
+    pub(super) async fn ask_for(self: Arc<Self>, id: WorkerId, asked: Reply) -> Done {
+        let item = self.access.tried(TRIES, || self.access.table.worker(&id)).await;
+        if let Err(error) = &item {
+            tracing::debug!(%error, worker = %id, "the item of a worker could not be read");
+        }
+        Done::Worker(WorkerAnswer { id, asked, item: item.ok(), fenced_by_me: false })
+    }
+
+    /// Evicts or fences a worker that is still as it was seen.
+    pub(super) async fn mark(self: Arc<Self>, worker: WorkerItem, state: WorkerState, asked: Reply) -> Done {
+        match self.access.bounded(self.access.table.write_worker(&worker, state)).await {
+            Ok(item) => {
+                let (id, fenced_by_me) = (worker.id, state == WorkerState::Fenced);
+                Done::Worker(WorkerAnswer { id, asked, item: Some(Some(item)), fenced_by_me })
+            }
+            Err(error) => {
+                tracing::debug!(%error, worker = %worker.id, ?state, "not marked");
+                self.ask_for(worker.id, asked).await
+            }
+        }
     }
 
     pub(super) fn spawn_keeper(&self, tenure: Tenure, setting: &StreamSetting) -> (Arc<Holding>, TaskHandle<()>) {
         let lease = tenure.lease().clone();
         let name = format!("keeper {}", lease.shard);
         let span = tracing::info_span!("lease", shard = %lease.shard, worker = %self.id);
-        let (holding, orders) = Holding::new(lease, self.access.timing, tenure.validity(), self.rt().clone());
+        let (timing, pulse, rt) = (self.access.timing, self.pulse.clone(), self.rt().clone());
+        let (holding, orders) = Holding::new(lease, timing, tenure.validity(), pulse, rt);
         let keeper = KeeperSetting {
             table: self.access.table.clone(),
             rt: self.rt().clone(),
             timing: self.access.timing,
             checkpoint_every: setting.config.checkpoint_every,
-            events: self.events.clone(),
+            events: setting.events.clone(),
         };
         let keeper = Keeper::new(keeper, holding.clone(), tenure, orders);
         (holding, self.rt().spawn(name, TaskClass::Lease, keeper.run().instrument(span)))

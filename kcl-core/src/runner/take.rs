@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::keeper::timed_out;
-use crate::contract::{BootstrapMarker, LeaseError, LeaseErrorKind, LeaseTable, Rt, TableItem, TableMeta, WorkerItem};
+use crate::contract::{
+    BootstrapMarker, LeaseError, LeaseErrorKind, LeaseTable, Rt, Stamp, TableItem, TableMeta, WorkerItem,
+};
 use crate::model::{Lease, LeaseKey, LeaseWrite, Owner, WorkerId};
 use crate::policy::backoff::Backoff;
-use crate::policy::tenure::{LeaseTiming, Tenure};
+use crate::policy::tenure::LeaseTiming;
 
 /// The lease table, with the time-outs and retries of single requests.
 #[derive(Debug, Clone)]
@@ -26,6 +28,16 @@ pub(crate) struct Scan {
     pub(crate) metas: Vec<TableMeta>,
     /// Key and reason.
     pub(crate) foreign: Vec<(String, String)>,
+}
+
+/// How a take went.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "short-lived, and most are takes")]
+pub(crate) enum Taking {
+    /// Acknowledged: what it left, and when it was sent.
+    Taken(Lease, Stamp),
+    /// Not, as far as is known; the lease that refused it, where the table told.
+    NotTaken(Option<Box<Lease>>),
 }
 
 /// Tries of one request before the next round of observation decides anew.
@@ -54,11 +66,10 @@ impl TableAccess {
         }
     }
 
-    /// Takes a lease that nobody is valid on. `parents` are shards whose leases the last scan did not show: they must be finished or
-    /// absent.
-    pub(crate) async fn take(&self, me: &WorkerId, mut lease: Lease, parents: &[LeaseKey]) -> Option<Tenure> {
+    /// Takes a lease that nobody is valid on. `parents` are leases that must be finished or absent.
+    pub(crate) async fn take(&self, me: &WorkerId, mut lease: Lease, parents: &[LeaseKey]) -> Taking {
         if self.is_waiting_for(parents).await {
-            return None;
+            return Taking::NotTaken(None);
         }
         let owner = me.owner();
         let mut backoff = Self::backoff();
@@ -67,7 +78,7 @@ impl TableAccess {
             let write = LeaseWrite::take(owner.clone());
             let guard = lease.guard();
             match self.bounded(self.table.write(&lease.key, &guard, &write)).await {
-                Ok(taken) => return Some(Tenure::new(owner, self.timing, taken, sent)),
+                Ok(taken) => return Taking::Taken(taken, sent),
                 Err(error) => match error.kind() {
                     // An earlier try of ours was applied and its answer lost. Only an acknowledged write gives validity.
                     LeaseErrorKind::Conflict { current: Some(current) } if is_ours(current, &owner) => {
@@ -78,12 +89,12 @@ impl TableAccess {
                     | LeaseErrorKind::Denied { .. }
                     | LeaseErrorKind::Invalid { .. } => {
                         tracing::debug!(%error, key = %lease.key, "not taken");
-                        return None;
+                        return Taking::NotTaken(error.into_current());
                     }
                 },
             }
         }
-        None
+        Taking::NotTaken(None)
     }
 
     async fn is_waiting_for(&self, parents: &[LeaseKey]) -> bool {
@@ -115,6 +126,13 @@ impl TableAccess {
                 tracing::debug!(%error, key = %lease.key, "not evicted");
                 None
             }
+        }
+    }
+
+    /// Tells the other workers to look. One that is not told looks later.
+    pub(crate) async fn ring(&self) {
+        if let Err(error) = self.bounded(self.table.ring()).await {
+            tracing::debug!(%error, "the fleet was not told to look");
         }
     }
 

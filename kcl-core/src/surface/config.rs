@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::contract::{FailurePolicy, LossDecision, LossPolicy, MAX_RECORDS};
+use crate::contract::{FailurePolicy, Liveness, LossDecision, LossPolicy, MAX_RECORDS, READER_SLOTS};
 use crate::model::KeyForm;
 use crate::policy::polling::PollingConfig;
 
@@ -26,6 +26,9 @@ pub struct WorkerConfig {
     pub weight: u32,
     /// How long a shard stays with its owner before it may be moved to even things out. Default 30 s.
     pub min_hold: Duration,
+    /// How long no worker must have come or gone before shards are moved to even things out. In a rolling deploy, one that comes then
+    /// gets the shards of one that goes, and no others. Default 10 s.
+    pub settle: Duration,
     /// Whether `Ok` from `process_records` acknowledges the batch. Default: automatic.
     pub checkpoints: Checkpoints,
     /// How long an acknowledgement may wait to be recorded in the lease table. Default 3 s: about as often as a lease is renewed
@@ -62,6 +65,26 @@ pub struct WorkerConfig {
     pub losses: Arc<dyn LossPolicy>,
     /// The form of lease keys. Default: that of the leases in the table, qualified in an empty one.
     pub key_form: Option<KeyForm>,
+    /// How the death of a worker is seen. The table is marked with it at its first use, and a worker that is configured otherwise is
+    /// refused. Default: as the table is marked; per lease, as the Java library does, in one that is not.
+    pub liveness: Option<Liveness>,
+    /// Whether the application keeps to the reader slots of its streams. Default: it does, where it was given a registry.
+    pub readers: ReaderPolicy,
+    /// How many applications may read a stream at once, this one included. Default 2, the service's limit; 1 where a Lambda trigger
+    /// or a global table reads the stream too.
+    pub reader_slots: usize,
+}
+
+/// What the reader slots of a stream mean for this application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReaderPolicy {
+    /// Without a slot it does not begin, and it stops reading before its slot can pass to another application.
+    #[default]
+    Enforce,
+    /// Without a slot it does not begin. Once begun, it reads on whatever becomes of its slot.
+    AdmitOnly,
+    /// It neither claims slots nor asks for them.
+    Off,
 }
 
 /// Who acknowledges.
@@ -84,6 +107,7 @@ impl Default for WorkerConfig {
             max_leases: usize::MAX,
             weight: 100,
             min_hold: Duration::from_secs(30),
+            settle: Duration::from_secs(10),
             checkpoints: Checkpoints::Automatic,
             checkpoint_every: Duration::from_secs(3),
             batch_size: MAX_RECORDS,
@@ -101,6 +125,9 @@ impl Default for WorkerConfig {
             failures: FailurePolicy::default(),
             losses: Arc::new(LossDecision::StopShard),
             key_form: None,
+            readers: ReaderPolicy::Enforce,
+            reader_slots: READER_SLOTS,
+            liveness: None,
         }
     }
 }
@@ -127,6 +154,7 @@ setters! {
     with_max_leases max_leases: usize;
     with_weight weight: u32;
     with_min_hold min_hold: Duration;
+    with_settle settle: Duration;
     with_checkpoints checkpoints: Checkpoints;
     with_checkpoint_every checkpoint_every: Duration;
     with_batch_size batch_size: usize;
@@ -144,6 +172,9 @@ setters! {
     with_failures failures: FailurePolicy;
     with_losses losses: Arc<dyn LossPolicy>;
     with_key_form key_form: Option<KeyForm>;
+    with_readers readers: ReaderPolicy;
+    with_reader_slots reader_slots: usize;
+    with_liveness liveness: Option<Liveness>;
 }
 
 impl WorkerConfig {
@@ -209,6 +240,7 @@ impl WorkerConfig {
             self.failures.backoff <= self.failures.max_backoff,
             "failures.backoff must be at most failures.max_backoff",
         );
+        check((1..=READER_SLOTS).contains(&self.reader_slots), "reader_slots must be 1 or 2");
         if wrong.is_empty() { Ok(()) } else { Err(ConfigError { wrong }) }
     }
 }

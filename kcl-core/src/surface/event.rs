@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::broadcast;
 
-use crate::contract::{DataLoss, LeaseLost, LossDecision, Rt, StartReason};
+use crate::contract::{DataLoss, LeaseLost, LossDecision, Reader, Rt, StartReason};
 use crate::model::{SequenceNumber, ShardId, StopReason, StreamArn, WorkerId};
 
 /// Something that happened in a worker.
@@ -14,6 +14,8 @@ use crate::model::{SequenceNumber, ShardId, StopReason, StreamArn, WorkerId};
 pub struct Event {
     /// When, by the wall clock.
     pub at: SystemTime,
+    /// The stream it is about; absent where it concerns the whole worker.
+    pub stream: Option<StreamArn>,
     /// What.
     pub kind: EventKind,
 }
@@ -57,6 +59,16 @@ pub enum EventKind {
         shard: ShardId,
         /// By how much.
         late: Duration,
+    },
+    /// The worker's sign of life was sent later than planned: the machine or the runtime is short of time.
+    LateHeartbeat {
+        /// By how much.
+        late: Duration,
+    },
+    /// The worker's sign of life is tried again.
+    HeartbeatRetried {
+        /// The error, as text.
+        error: String,
     },
     /// A write of a lease is tried again.
     LeaseWriteRetried {
@@ -140,6 +152,41 @@ pub enum EventKind {
         /// The stream.
         stream: StreamArn,
     },
+    /// The service has said for long that the whole stream does not exist: it counts as gone. What was not read of it is
+    /// reported as lost, shard by shard, and it is not asked for any more.
+    StreamGone {
+        /// The stream.
+        stream: StreamArn,
+    },
+    /// The old stream of a table is read to its end, and the next one of the table is read from its beginning. What was changed while
+    /// no stream was enabled is in neither.
+    StreamReplaced {
+        /// The stream that was switched off.
+        old: StreamArn,
+        /// The one that follows it.
+        new: StreamArn,
+    },
+    /// The application holds a reader slot of the stream.
+    ReaderSlotHeld {
+        /// The stream.
+        stream: StreamArn,
+    },
+    /// The application holds no reader slot of the stream. With `ReaderPolicy::Enforce` nothing of it is read until it does.
+    ReaderSlotLost {
+        /// The stream.
+        stream: StreamArn,
+        /// Who holds the slots, as far as is known.
+        holders: Vec<Reader>,
+        /// Why the registry could not be asked, where it could not.
+        error: Option<String>,
+    },
+    /// The stream throttles reads that are too few to explain it: others read it who are not in the registry.
+    ForeignReaders {
+        /// The stream.
+        stream: StreamArn,
+        /// Unexplained refusals in the last minute.
+        throttles: usize,
+    },
     /// An item of the lease table is not ours, or is damaged. It is left alone.
     ForeignItem {
         /// Its key.
@@ -163,6 +210,8 @@ impl fmt::Display for EventKind {
             Self::LeaseReleased { shard } => write!(f, "released {shard}"),
             Self::LeaseLost { shard, why } => write!(f, "lost {shard}: {why}"),
             Self::LateRenewal { shard, late } => write!(f, "the lease of {shard} was written {late:?} late"),
+            Self::LateHeartbeat { late } => write!(f, "the sign of life was sent {late:?} late"),
+            Self::HeartbeatRetried { error } => write!(f, "the sign of life is sent again: {error}"),
             Self::LeaseWriteRetried { shard, error } => write!(f, "the lease of {shard} is written again: {error}"),
             Self::LeaseTableUnavailable { error } => write!(f, "the lease table cannot be read: {error}"),
             Self::ShardFinished { shard, children } => write!(f, "finished {shard}, children {children:?}"),
@@ -185,6 +234,21 @@ impl fmt::Display for EventKind {
             Self::OpenedAtTrimHorizon { shard } => write!(f, "{shard} is read from its oldest record"),
             Self::WaitingForMemory { shard } => write!(f, "a page of {shard} waits for room in the byte budget"),
             Self::StreamMissing { stream } => write!(f, "the service knows no stream {stream}"),
+            Self::StreamGone { stream } => write!(f, "stream {stream} is gone"),
+            Self::StreamReplaced { old, new } => {
+                write!(f, "stream {old} is read to its end; {new} follows it, without the changes in between")
+            }
+            Self::ReaderSlotHeld { stream } => write!(f, "a reader slot of {stream} is held"),
+            Self::ReaderSlotLost { stream, holders, error } => {
+                write!(f, "no reader slot of {stream} is held")?;
+                for holder in holders {
+                    write!(f, "; {holder} holds one")?;
+                }
+                error.iter().try_for_each(|error| write!(f, "; the registry cannot be asked: {error}"))
+            }
+            Self::ForeignReaders { stream, throttles } => {
+                write!(f, "others read {stream}: {throttles} reads in a minute were throttled without our doing")
+            }
             Self::ForeignItem { key, why } => write!(f, "the item {key:?} of the lease table is left alone: {why}"),
             Self::WaitingForChildren { shard } => write!(f, "{shard} has ended, its children are not listed yet"),
         }
@@ -199,17 +263,25 @@ const BACKLOG: usize = 1024;
 pub(crate) struct Events {
     rt: Rt,
     sender: broadcast::Sender<Event>,
+    /// The stream that all of them are about.
+    stream: Option<StreamArn>,
 }
 
 impl Events {
     pub(crate) fn new(rt: Rt) -> Self {
-        Self { rt, sender: broadcast::Sender::new(BACKLOG) }
+        Self { rt, sender: broadcast::Sender::new(BACKLOG), stream: None }
+    }
+
+    /// For events about one stream.
+    pub(crate) fn of(&self, stream: &StreamArn) -> Self {
+        Self { stream: Some(stream.clone()), ..self.clone() }
     }
 
     pub(crate) fn tell(&self, kind: EventKind) {
         match &kind {
             EventKind::DataLost { .. } | EventKind::ShardStopped { .. } => tracing::error!("{kind}"),
             EventKind::Joined { .. }
+            | EventKind::ReaderSlotHeld { .. }
             | EventKind::LeaseAcquired { .. }
             | EventKind::LeaseReleased { .. }
             | EventKind::WaitingForChildren { .. }
@@ -218,7 +290,7 @@ impl Events {
         }
         crate::surface::metrics::event(&kind);
         // Nobody may be listening.
-        let _listeners = self.sender.send(Event { at: self.rt.wall(), kind });
+        let _listeners = self.sender.send(Event { at: self.rt.wall(), stream: self.stream.clone(), kind });
     }
 
     pub(crate) fn source(&self) -> EventSource {

@@ -24,11 +24,13 @@ pub const SHARDS_OWNED: &str = "kcl.shards.owned";
 pub const MEMORY_BYTES: &str = "kcl.memory_bytes";
 /// Counter, by reason: writes of the lease table that failed.
 pub const LEASE_WRITES_FAILED: &str = "kcl.lease.writes_failed";
+/// Counter, by stream: reads that were throttled although this worker made few.
+pub const FOREIGN_THROTTLES: &str = "kcl.readers.foreign_throttles";
 /// Counter, by kind: events told.
 pub const EVENTS: &str = "kcl.events";
 
 /// Every name above, for exporters that want to describe or register them.
-pub const ALL: [&str; 9] = [
+pub const ALL: [&str; 10] = [
     RECORDS_DELIVERED,
     BYTES_FETCHED,
     PAGES_FETCHED,
@@ -37,6 +39,7 @@ pub const ALL: [&str; 9] = [
     SHARDS_OWNED,
     MEMORY_BYTES,
     LEASE_WRITES_FAILED,
+    FOREIGN_THROTTLES,
     EVENTS,
 ];
 
@@ -70,6 +73,10 @@ pub(crate) fn lease_write_failed(error: &LeaseError) {
     count(LEASE_WRITES_FAILED, "reason", reason, 1);
 }
 
+pub(crate) fn foreign_throttle(stream: &StreamArn) {
+    count(FOREIGN_THROTTLES, "stream", stream.as_str(), 1);
+}
+
 pub(crate) fn event(kind: &EventKind) {
     count(EVENTS, "kind", event_name(kind), 1);
 }
@@ -83,6 +90,8 @@ pub(crate) fn event_name(kind: &EventKind) -> &'static str {
         EventKind::LeaseReleased { .. } => "lease_released",
         EventKind::LeaseLost { .. } => "lease_lost",
         EventKind::LateRenewal { .. } => "late_renewal",
+        EventKind::LateHeartbeat { .. } => "late_heartbeat",
+        EventKind::HeartbeatRetried { .. } => "heartbeat_retried",
         EventKind::LeaseWriteRetried { .. } => "lease_write_retried",
         EventKind::LeaseTableUnavailable { .. } => "lease_table_unavailable",
         EventKind::ShardFinished { .. } => "shard_finished",
@@ -95,6 +104,11 @@ pub(crate) fn event_name(kind: &EventKind) -> &'static str {
         EventKind::OpenedAtTrimHorizon { .. } => "opened_at_trim_horizon",
         EventKind::WaitingForMemory { .. } => "waiting_for_memory",
         EventKind::StreamMissing { .. } => "stream_missing",
+        EventKind::StreamGone { .. } => "stream_gone",
+        EventKind::StreamReplaced { .. } => "stream_replaced",
+        EventKind::ReaderSlotHeld { .. } => "reader_slot_held",
+        EventKind::ReaderSlotLost { .. } => "reader_slot_lost",
+        EventKind::ForeignReaders { .. } => "foreign_readers",
         EventKind::ForeignItem { .. } => "foreign_item",
         EventKind::WaitingForChildren { .. } => "waiting_for_children",
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod config;
 pub(crate) mod event;
+pub(crate) mod health;
 pub mod metrics;
 pub(crate) mod status;
 

@@ -1,24 +1,27 @@
 //! Describing a worker, and finding out early what cannot work.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-
 use super::for_each::ForEach;
-use super::handle::WorkerHandle;
+use super::handle::{Stop, WorkerHandle};
 use super::run::{Parts, Worker};
+use super::stream::Stream;
 use crate::contract::{
-    LeaseError, LeaseTable, ProcessError, RecordProcessorFactory, Rt, ShardInfo, StreamSource, TaskClass,
+    LeaseError, LeaseTable, ProcessError, Reader, ReaderLimit, ReaderRegistry, RecordProcessorFactory, RegistryError,
+    Rt, ShardInfo, StreamSource, TaskClass,
 };
 use crate::model::{ArnError, StartPosition, StreamArn, StreamStatus};
+use crate::policy::succession::Begun;
 use crate::policy::tenure::LeaseTiming;
 use crate::record::Record;
-use crate::runner::{Factory, ResolveError, ResolvedStream, StreamSpec, TableAccess, fix, resolve, survey};
-use crate::surface::config::{ConfigError, WorkerConfig};
+use crate::runner::{
+    Configured, Factory, NotAdmitted, Readers, ResolveError, ResolvedStream, Subscription, TableAccess, fix, resolve,
+    survey,
+};
+use crate::surface::config::{ConfigError, ReaderPolicy, WorkerConfig};
 use crate::surface::event::Events;
 use crate::surface::status::Board;
 
@@ -28,10 +31,11 @@ pub struct WorkerBuilder {
     application: String,
     source: Arc<dyn StreamSource>,
     leases: Arc<dyn LeaseTable>,
-    streams: Vec<String>,
+    streams: Vec<Stream>,
     region: Option<String>,
     start: StartPosition,
     factory: Option<Factory>,
+    registry: Option<(Arc<dyn ReaderRegistry>, String)>,
     config: WorkerConfig,
     rt: Option<Rt>,
 }
@@ -41,8 +45,7 @@ pub struct WorkerBuilder {
 #[derive(Debug)]
 pub struct CheckedWorker {
     builder: WorkerBuilder,
-    factory: Factory,
-    resolved: Vec<ResolvedStream>,
+    resolved: Vec<(ResolvedStream, Subscription)>,
 }
 
 impl fmt::Debug for WorkerBuilder {
@@ -72,6 +75,15 @@ pub enum BuildError {
     /// The lease table cannot be used.
     #[error("the lease table cannot be used")]
     Table(#[from] LeaseError),
+    /// Other applications read the stream already.
+    #[error(transparent)]
+    ReaderLimit(#[from] ReaderLimit),
+    /// The reader registry cannot be asked. Without it nobody knows how many applications read the stream.
+    #[error(
+        "the reader registry cannot be asked; mend that, or do without reader slots: \
+         .configure(|c| c.with_readers(ReaderPolicy::Off))"
+    )]
+    Registry(#[from] RegistryError),
     /// The runtime could not be started: `build` must be called inside a tokio runtime.
     #[error("the runtime cannot be started")]
     Runtime(#[from] io::Error),
@@ -87,21 +99,39 @@ impl WorkerBuilder {
             region: None,
             start: StartPosition::TrimHorizon,
             factory: None,
+            registry: None,
             config: WorkerConfig::default(),
             rt: None,
         }
     }
 
-    /// Reads the newest stream of this table, given by name or ARN. May be called several times.
-    pub fn table(mut self, name: impl Into<String>) -> Self {
-        self.streams.push(name.into());
-        self
+    /// Reads the stream of this table, given by name or ARN. May be called several times. See [`Stream::table`].
+    pub fn table(self, name: impl Into<String>) -> Self {
+        self.consume(Stream::table(name))
     }
 
     /// Reads this stream. May be called several times.
-    pub fn stream(mut self, arn: impl Into<String>) -> Self {
-        self.streams.push(arn.into());
+    pub fn stream(self, arn: impl Into<String>) -> Self {
+        self.consume(Stream::arn(arn))
+    }
+
+    /// Reads this stream, with its own start position and processors where it has them. May be called several times.
+    pub fn consume(mut self, stream: Stream) -> Self {
+        self.streams.push(stream);
         self
+    }
+
+    /// Keeps to the reader slots in this registry, which all applications of the account and region share. `lease_table` tells this
+    /// application from others of its name; all of its workers give the same. Without a registry any stream is read.
+    pub fn reader_registry(mut self, registry: Arc<dyn ReaderRegistry>, lease_table: impl Into<String>) -> Self {
+        self.registry = Some((registry, lease_table.into()));
+        self
+    }
+
+    /// Whether the settings so far ask for reader slots.
+    #[must_use]
+    pub fn wants_reader_slots(&self) -> bool {
+        self.config.readers != ReaderPolicy::Off
     }
 
     /// The region of the client behind the source: ARNs of another one are refused.
@@ -110,13 +140,13 @@ impl WorkerBuilder {
         self
     }
 
-    /// Where the application begins on a stream that it has never read. Default: TRIM_HORIZON.
+    /// Where the application begins on a stream that it has never read, unless the stream says otherwise. Default: TRIM_HORIZON.
     pub fn start(mut self, start: StartPosition) -> Self {
         self.start = start;
         self
     }
 
-    /// Makes the processors: a factory, or a closure from [`ShardInfo`] to a processor.
+    /// Makes the processors of all streams that do not say otherwise: a factory, or a closure from [`ShardInfo`] to a processor.
     pub fn processor(mut self, factory: impl RecordProcessorFactory) -> Self {
         self.factory = Some(Factory(Arc::new(factory)));
         self
@@ -169,16 +199,16 @@ impl WorkerBuilder {
     /// # Cancel safety
     /// It reads only.
     pub async fn check(self) -> Result<CheckedWorker, BuildError> {
-        let factory = self.check_settings()?;
-        let specs = self.streams.iter().map(|text| text.parse()).collect::<Result<Vec<StreamSpec>, _>>()?;
+        let subscriptions = self.check_settings()?;
         let mut resolved = Vec::new();
-        for spec in &specs {
-            resolved.push(resolve(self.source.as_ref(), spec, self.region.as_deref()).await?);
+        for subscription in subscriptions {
+            let found = resolve(self.source.as_ref(), &subscription.spec, self.region.as_deref()).await?;
+            resolved.push((found, subscription));
         }
-        Ok(CheckedWorker { builder: self, factory, resolved })
+        Ok(CheckedWorker { builder: self, resolved })
     }
 
-    fn check_settings(&self) -> Result<Factory, ConfigError> {
+    fn check_settings(&self) -> Result<Vec<Subscription>, BuildError> {
         let mut wrong = match self.config.validate() {
             Ok(()) => Vec::new(),
             Err(error) => error.violations().to_vec(),
@@ -192,12 +222,23 @@ impl WorkerBuilder {
         if self.rt.is_none() && cfg!(not(feature = "tokio-rt")) {
             wrong.push("without the feature tokio-rt a runtime must be given with .rt(…)".to_owned());
         }
-        match &self.factory {
-            Some(factory) if wrong.is_empty() => return Ok(factory.clone()),
-            Some(_) => {}
-            None => wrong.push("say how records are processed with .processor(…) or .for_each(…)".to_owned()),
+        let mut factories = Vec::new();
+        for stream in &self.streams {
+            match stream.factory_or(self.factory.as_ref()) {
+                Some(factory) => factories.push(factory),
+                None => wrong.push(format!(
+                    "say how records of {} are processed with .processor(…) or .for_each(…)",
+                    stream.name()
+                )),
+            }
         }
-        Err(ConfigError::new(wrong))
+        if !wrong.is_empty() {
+            return Err(ConfigError::new(wrong).into());
+        }
+        let subscriptions = self.streams.iter().zip(factories).map(|(stream, factory)| {
+            Ok(Subscription { spec: stream.spec()?, start: stream.start_or(self.start), factory })
+        });
+        subscriptions.collect()
     }
 }
 
@@ -207,7 +248,7 @@ impl CheckedWorker {
     /// # Errors
     /// [`ResolveError::Disabled`].
     pub fn require_enabled(&self) -> Result<(), BuildError> {
-        refuse_disabled(&self.resolved, &BTreeSet::new())?;
+        refuse_disabled(&self.resolved, &Begun::default())?;
         Ok(())
     }
 
@@ -219,55 +260,92 @@ impl CheckedWorker {
     /// # Cancel safety
     /// At most the table's own description has been written.
     pub async fn build(self) -> Result<Worker, BuildError> {
-        let Self { builder, factory, resolved } = self;
+        let Self { builder, resolved } = self;
         let rt = match builder.rt {
             Some(rt) => rt,
             None => default_rt()?,
         };
         let timing = LeaseTiming::new(builder.config.lease_duration);
         let access = TableAccess { table: builder.leases.clone(), rt: rt.clone(), timing };
-        let arns: Vec<StreamArn> = resolved.iter().map(|stream| stream.arn.clone()).collect();
-        let configured = builder.config.key_form;
+        let arns: Vec<StreamArn> = resolved.iter().map(|(stream, _)| stream.arn.clone()).collect();
+        let older: Vec<StreamArn> = resolved.iter().flat_map(|(stream, _)| stream.older.clone()).collect();
+        let configured = Configured { key_form: builder.config.key_form, liveness: builder.config.liveness };
         let (looking, looked_for) = (access.clone(), arns.clone());
         // Where leases are kept: connections that are made there are driven there, whatever user code does to its own threads.
-        let survey = async move { survey(&looking, &looked_for, configured).await };
+        let survey = async move { survey(&looking, &looked_for, &older, configured).await };
         let surveyed =
             rt.spawn("reading the lease table", TaskClass::Lease, survey).await.map_err(io::Error::other)??;
         refuse_disabled(&resolved, &surveyed.begun)?;
-        let fixed_for = arns.clone();
-        let fix = async move { fix(&access, &fixed_for, &surveyed).await };
-        let form = rt.spawn("opening the lease table", TaskClass::Lease, fix).await.map_err(io::Error::other)??;
-        for older in resolved.iter().flat_map(|stream| &stream.older) {
-            tracing::warn!(stream = %older, "the table had an older stream, which is not read: name it with .stream(…) beside the table to drain it");
-        }
+        let begun = surveyed.begun.clone();
+        let fix = async move { fix(&access, &arns, &surveyed).await };
+        let meta = rt.spawn("opening the lease table", TaskClass::Lease, fix).await.map_err(io::Error::other)??;
+        let streams = first_streams(resolved, &begun);
+        let reader = |lease_table| Reader { application: builder.application.clone(), lease_table };
+        let registry = builder.registry.map(|(registry, lease_table)| (registry, reader(lease_table)));
+        let readers = Readers::new(registry, builder.config.readers, builder.config.reader_slots, rt.clone());
+        let (admitted, admitting) = (streams.clone(), readers.clone());
+        let admit = async move {
+            for (stream, _) in &admitted {
+                admitting.admit(stream).await?;
+            }
+            Ok::<(), NotAdmitted>(())
+        };
+        rt.spawn("claiming reader slots", TaskClass::Lease, admit).await.map_err(io::Error::other)??;
+        let arns: Vec<&StreamArn> = streams.iter().map(|(stream, _)| stream).collect();
         tracing::info!(application = builder.application, streams = ?arns, "the worker is ready to run");
-        let (board, shutdown, events) = (Board::default(), CancellationToken::new(), Events::new(rt.clone()));
-        let handle = WorkerHandle::new(board.clone(), events.source(), shutdown.clone());
+        let board = Board::new(rt.clone(), builder.config.lease_duration);
+        let (stop, events) = (Stop::default(), Events::new(rt.clone()));
+        let handle = WorkerHandle::new(board.clone(), events.source(), stop.clone());
         let parts = Parts {
             rt,
             table: builder.leases,
             source: builder.source,
-            streams: arns,
-            start: builder.start,
-            factory,
+            streams,
+            readers,
             config: Arc::new(builder.config),
-            form,
+            meta,
             events,
             board,
         };
-        Ok(Worker { parts, handle, shutdown })
+        Ok(Worker { parts, handle, stop })
     }
 }
 
 /// A stream that is switched off is worth reading only if the application has begun on it before.
-fn refuse_disabled(resolved: &[ResolvedStream], begun: &BTreeSet<StreamArn>) -> Result<(), ResolveError> {
-    for stream in resolved {
+fn refuse_disabled(resolved: &[(ResolvedStream, Subscription)], begun: &Begun) -> Result<(), ResolveError> {
+    for (stream, subscription) in resolved {
         let over = matches!(stream.status, StreamStatus::Disabled | StreamStatus::Disabling);
-        if over && !begun.contains(&stream.arn) {
+        // Of a table, an older stream may be what is left to drain.
+        let first = if subscription.follows() { begun.first_to_read(&stream.arn) } else { stream.arn.clone() };
+        if over && !begun.contains(&first) {
             stream.clone().require_enabled()?;
         }
     }
     Ok(())
+}
+
+/// The stream to begin with for each that was named: of a table, an older one where that is not finished.
+fn first_streams(resolved: Vec<(ResolvedStream, Subscription)>, begun: &Begun) -> Vec<(StreamArn, Arc<Subscription>)> {
+    let first = |(stream, subscription): (ResolvedStream, Subscription)| {
+        if !subscription.follows() {
+            return (stream.arn, Arc::new(subscription));
+        }
+        let first = begun.first_to_read(&stream.arn);
+        for older in stream.older.iter().filter(|older| **older < first) {
+            tracing::warn!(stream = %older, "the table had an older stream, which is not read: name it with .stream(…) beside the table to drain it");
+        }
+        (first, Arc::new(subscription))
+    };
+    resolved.into_iter().map(first).collect()
+}
+
+impl From<NotAdmitted> for BuildError {
+    fn from(refused: NotAdmitted) -> Self {
+        match refused {
+            NotAdmitted::Limit(limit) => Self::ReaderLimit(limit),
+            NotAdmitted::Registry(error) => Self::Registry(error),
+        }
+    }
 }
 
 #[cfg(feature = "tokio-rt")]

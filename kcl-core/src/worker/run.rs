@@ -7,21 +7,26 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::builder::WorkerBuilder;
-use super::handle::WorkerHandle;
-use crate::contract::{LeaseError, LeaseTable, Rt, StreamSource, TaskClass, TaskEnd};
-use crate::model::{IdError, KeyForm, StartPosition, StreamArn, WorkerId};
+use super::handle::{Stop, WorkerHandle};
+use crate::contract::{
+    LeaseError, LeaseErrorKind, LeaseTable, Liveness, Rt, StreamSource, TableMeta, TaskClass, TaskEnd,
+};
+use crate::model::{IdError, StreamArn, WorkerId};
 use crate::policy::tenure::LeaseTiming;
-use crate::runner::{ByteBudget, Factory, Fleet, Member, Session, TableAccess, WorkEnd, describe};
+use crate::runner::{
+    ByteBudget, Drained, Fleet, Member, MemberSetting, Readers, Session, Subscription, TableAccess, WorkEnd, describe,
+    recheck,
+};
 use crate::surface::config::WorkerConfig;
 use crate::surface::event::{EventKind, Events};
-use crate::surface::status::Board;
+use crate::surface::status::{Board, Phase};
 
 /// A member of a fleet that consumes streams. Made by [`Worker::builder`].
 #[derive(Debug)]
 pub struct Worker {
     pub(super) parts: Parts,
     pub(super) handle: WorkerHandle,
-    pub(super) shutdown: CancellationToken,
+    pub(super) stop: Stop,
 }
 
 /// What every session of a worker is made of.
@@ -30,11 +35,10 @@ pub(super) struct Parts {
     pub(super) rt: Rt,
     pub(super) table: Arc<dyn LeaseTable>,
     pub(super) source: Arc<dyn StreamSource>,
-    pub(super) streams: Vec<StreamArn>,
-    pub(super) start: StartPosition,
-    pub(super) factory: Factory,
+    pub(super) streams: Vec<(StreamArn, Arc<Subscription>)>,
+    pub(super) readers: Readers,
     pub(super) config: Arc<WorkerConfig>,
-    pub(super) form: KeyForm,
+    pub(super) meta: TableMeta,
     pub(super) events: Events,
     pub(super) board: Board,
 }
@@ -102,13 +106,13 @@ impl Worker {
     where
         F: Future + Send,
     {
-        let Self { parts, shutdown, .. } = self;
+        let Self { parts, stop: asked, .. } = self;
         let rt = parts.rt.clone();
-        let mut engine = rt.spawn("worker", TaskClass::Lease, parts.run(shutdown.clone()));
+        let mut engine = rt.spawn("worker", TaskClass::Lease, parts.run(asked.clone()));
         tokio::select! {
             biased;
             ended = &mut engine => return ended?,
-            _ = stop => shutdown.cancel(),
+            _ = stop => asked.gracefully.cancel(),
         }
         engine.await?
     }
@@ -116,24 +120,26 @@ impl Worker {
 
 impl Parts {
     /// Runs sessions until asked to stop: one after the other, each under a new incarnation.
-    async fn run(self, shutdown: CancellationToken) -> Result<Report, RunError> {
+    async fn run(self, stop: Stop) -> Result<Report, RunError> {
         let budget = ByteBudget::new(self.config.memory, self.config.concurrent_fetches);
+        let _ended = Ending(self.board.clone());
         loop {
             let drawn = self.rt.next_u64();
             let name = self.config.name.clone().unwrap_or_else(|| format!("worker-{:08x}", drawn >> 32));
             let id = WorkerId::new(&name, drawn)?;
-            let Some(mut member) = self.join(&id, &shutdown).await? else {
-                return Ok(Report { released: 0, abandoned: 0 });
+            let mut member = match self.join(&id, &stop.gracefully).await? {
+                Joining::Joined(member) => member,
+                Joining::Refused => continue,
+                Joining::Stopped => return Ok(Report { released: 0, abandoned: 0 }),
             };
             self.board.joined(id.clone());
             self.events.tell(EventKind::Joined { worker: id.clone() });
-            let session = Arc::new(self.session(id.clone(), &budget));
+            let session = Arc::new(self.session(id.clone(), &budget, &member));
             let mut fleet = Fleet::new(session);
             let span = tracing::info_span!("fleet", worker = %id);
-            let end = fleet.work(&mut member, &shutdown).instrument(span.clone()).await;
-            // First, so that the others do not leave to this worker what it gives away.
-            member.leave().await;
-            let drained = fleet.drain().instrument(span).await;
+            let end = fleet.work(&mut member, &stop.gracefully).instrument(span.clone()).await;
+            self.board.phase(Phase::Stopping);
+            let drained = self.part(&mut member, fleet, end, &stop).instrument(span).await;
             match end {
                 WorkEnd::Shutdown => {
                     return Ok(Report { released: drained.released, abandoned: drained.abandoned });
@@ -143,43 +149,107 @@ impl Parts {
         }
     }
 
-    fn session(&self, id: WorkerId, budget: &ByteBudget) -> Session {
+    /// Gives the leases away and the membership up: last, so that the others know to whom nothing more is to be left, and because in
+    /// PerWorker a worker without an item holds nothing.
+    async fn part(&self, member: &mut Member, fleet: Fleet, end: WorkEnd, stop: &Stop) -> Drained {
+        let drained = match end {
+            WorkEnd::Shutdown => {
+                member.announce_leaving();
+                member.stay_during(fleet.leave(&stop.now)).await
+            }
+            WorkEnd::Fenced => fleet.drain(&stop.now).await,
+        };
+        if self.meta.liveness == Liveness::PerWorker && drained.running && member.may_still_act() {
+            tracing::warn!("a call that runs on keeps the worker's leases until its validity ends");
+        } else {
+            member.leave().await;
+        }
+        self.access().ring().await;
+        drained
+    }
+
+    fn session(&self, id: WorkerId, budget: &ByteBudget, member: &Member) -> Session {
         Session {
             id,
-            access: TableAccess { table: self.table.clone(), rt: self.rt.clone(), timing: self.timing() },
+            access: self.access(),
             source: self.source.clone(),
             streams: self.streams.clone(),
-            start: self.start,
-            factory: self.factory.clone(),
+            readers: self.readers.clone(),
             config: self.config.clone(),
-            form: self.form,
+            form: self.meta.key_form,
+            liveness: self.meta.liveness,
+            pulse: (self.meta.liveness == Liveness::PerWorker).then(|| member.pulse().clone()),
+            takes: Session::takes(),
             events: self.events.clone(),
             board: self.board.clone(),
             budget: budget.clone(),
         }
     }
 
+    fn access(&self) -> TableAccess {
+        TableAccess { table: self.table.clone(), rt: self.rt.clone(), timing: self.timing() }
+    }
+
     fn timing(&self) -> LeaseTiming {
         LeaseTiming::new(self.config.lease_duration)
     }
 
-    /// Registers until it succeeds; `None` when asked to stop first.
-    async fn join(&self, id: &WorkerId, shutdown: &CancellationToken) -> Result<Option<Member>, RunError> {
+    /// Registers until it succeeds.
+    async fn join(&self, id: &WorkerId, shutdown: &CancellationToken) -> Result<Joining, RunError> {
+        let setting = MemberSetting {
+            table: self.table.clone(),
+            rt: self.rt.clone(),
+            timing: self.timing(),
+            liveness: self.meta.liveness,
+            events: self.events.clone(),
+        };
         loop {
-            let (table, rt) = (self.table.clone(), self.rt.clone());
+            self.board.phase(Phase::Joining);
+            let access = self.access();
+            let registering = async {
+                let mut member = Member::register(setting.clone(), id, self.config.weight).await?;
+                match recheck(&access, &self.meta).await {
+                    Err(error) if !error.is_retryable() => {
+                        member.leave().await;
+                        Err(error)
+                    }
+                    checked => checked.map(|()| member),
+                }
+            };
             let registered = tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return Ok(None),
-                registered = Member::register(table, rt, self.timing(), id, self.config.weight) => registered,
+                () = shutdown.cancelled() => return Ok(Joining::Stopped),
+                registered = registering => registered,
             };
             match registered {
-                Ok(member) => return Ok(Some(member)),
+                Ok(member) => return Ok(Joining::Joined(member)),
                 Err(error) if error.is_retryable() => {
+                    self.board.failed(&describe(&error));
                     self.events.tell(EventKind::LeaseTableUnavailable { error: describe(&error) });
                     self.rt.sleep(self.rt.jitter(self.config.observe_every)).await;
                 }
+                Err(error) if matches!(error.kind(), LeaseErrorKind::Conflict { .. }) => return Ok(Joining::Refused),
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+/// How joining a fleet ended.
+#[expect(clippy::large_enum_variant, reason = "one at a time lives")]
+enum Joining {
+    Joined(Member),
+    /// The incarnation was given up before it had begun: another is drawn.
+    Refused,
+    /// As asked.
+    Stopped,
+}
+
+/// However a run ends, also by being dropped, its status says so.
+struct Ending(Board);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.phase(Phase::Ended);
     }
 }

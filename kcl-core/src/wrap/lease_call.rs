@@ -10,7 +10,7 @@ use crate::contract::{
     BootstrapMarker, LeaseError, LeaseErrorKind, LeaseTable, Outcome, ScanCursor, ScanPage, TableMeta, WorkerItem,
     WorkerState,
 };
-use crate::model::{Lease, LeaseGuard, LeaseKey, LeaseWrite, NewLease, StreamArn, WorkerId};
+use crate::model::{Change, GuardedWrite, Lease, LeaseGuard, LeaseKey, LeaseWrite, NewLease, StreamArn, WorkerId};
 
 /// The methods of [`LeaseTable`](crate::LeaseTable).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +21,7 @@ pub enum LeaseOperation {
     Create,
     Write,
     Finish,
+    WriteAll,
     Delete,
     RegisterWorker,
     Worker,
@@ -28,14 +29,18 @@ pub enum LeaseOperation {
     DeleteWorker,
     FixMarker,
     CompleteMarker,
+    DeleteMarker,
     FixMeta,
+    DeleteMeta,
+    Ring,
+    Rings,
 }
 
 impl LeaseOperation {
     /// Whether it may change the table.
     #[must_use]
     pub fn is_write(self) -> bool {
-        !matches!(self, Self::Scan | Self::Get | Self::Worker)
+        !matches!(self, Self::Scan | Self::Get | Self::Worker | Self::Rings)
     }
 
     /// The method's name.
@@ -47,6 +52,7 @@ impl LeaseOperation {
             Self::Create => "create",
             Self::Write => "write",
             Self::Finish => "finish",
+            Self::WriteAll => "write_all",
             Self::Delete => "delete",
             Self::RegisterWorker => "register_worker",
             Self::Worker => "worker",
@@ -54,7 +60,11 @@ impl LeaseOperation {
             Self::DeleteWorker => "delete_worker",
             Self::FixMarker => "fix_marker",
             Self::CompleteMarker => "complete_marker",
+            Self::DeleteMarker => "delete_marker",
             Self::FixMeta => "fix_meta",
+            Self::DeleteMeta => "delete_meta",
+            Self::Ring => "ring",
+            Self::Rings => "rings",
         }
     }
 }
@@ -64,13 +74,45 @@ impl LeaseOperation {
 pub struct LeaseCall {
     /// Which method.
     pub operation: LeaseOperation,
-    /// What it is about: a lease's key, a worker's id, a stream's ARN; empty for a scan and for the meta item.
+    /// What it is about: a lease's key (of several, the first), a worker's id, a stream's ARN; empty for a scan and for the meta item.
     pub subject: String,
+    /// What a [`LeaseOperation::Write`] is for.
+    pub purpose: Option<LeasePurpose>,
+}
+
+/// What a write of a lease is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LeasePurpose {
+    /// The owner shows that it lives.
+    Renew,
+    /// The owner records progress.
+    Checkpoint,
+    /// A worker takes it.
+    Take,
+    /// The owner gives it away, to whoever wants it.
+    Release,
+    /// The owner gives it to a certain worker.
+    HandOver,
+    /// Another worker asks for it.
+    Evict,
+}
+
+impl LeasePurpose {
+    fn of(write: &LeaseWrite) -> Self {
+        match (&write.owner, &write.intended_for) {
+            (Change::Set(_), _) => Self::Take,
+            (Change::Clear, Change::Set(_)) => Self::HandOver,
+            (Change::Clear, _) => Self::Release,
+            (Change::Keep, _) if write.evict => Self::Evict,
+            (Change::Keep, _) if write.checkpoint.is_some() => Self::Checkpoint,
+            (Change::Keep, _) => Self::Renew,
+        }
+    }
 }
 
 impl LeaseCall {
     fn new(operation: LeaseOperation, subject: impl fmt::Display) -> Self {
-        Self { operation, subject: subject.to_string() }
+        Self { operation, subject: subject.to_string(), purpose: None }
     }
 
     /// This call's failure of a kind.
@@ -114,7 +156,8 @@ impl<W: AroundLeaseTable> LeaseTable for W {
     }
 
     async fn write(&self, key: &LeaseKey, seen: &LeaseGuard, write: &LeaseWrite) -> Result<Lease, LeaseError> {
-        let call = LeaseCall::new(LeaseOperation::Write, key);
+        let purpose = Some(LeasePurpose::of(write));
+        let call = LeaseCall { purpose, ..LeaseCall::new(LeaseOperation::Write, key) };
         let (key, seen, write) = (key.clone(), seen.clone(), write.clone());
         self.around(call, Box::new(move |table| Box::pin(async move { table.write(&key, &seen, &write).await }))).await
     }
@@ -131,6 +174,13 @@ impl<W: AroundLeaseTable> LeaseTable for W {
             Box::pin(async move { table.finish(&parent, &seen, &children).await })
         });
         self.around(call, pending).await
+    }
+
+    async fn write_all(&self, writes: &[GuardedWrite]) -> Result<(), LeaseError> {
+        let first = writes.first().map(|write| write.key.to_string());
+        let call = LeaseCall::new(LeaseOperation::WriteAll, first.unwrap_or_default());
+        let writes = writes.to_vec();
+        self.around(call, Box::new(move |table| Box::pin(async move { table.write_all(&writes).await }))).await
     }
 
     async fn delete(&self, key: &LeaseKey, seen: &LeaseGuard) -> Result<(), LeaseError> {
@@ -178,9 +228,30 @@ impl<W: AroundLeaseTable> LeaseTable for W {
         self.around(call, Box::new(move |table| Box::pin(async move { table.complete_marker(&stream).await }))).await
     }
 
+    async fn delete_marker(&self, seen: &BootstrapMarker) -> Result<(), LeaseError> {
+        let call = LeaseCall::new(LeaseOperation::DeleteMarker, &seen.stream);
+        let seen = seen.clone();
+        self.around(call, Box::new(move |table| Box::pin(async move { table.delete_marker(&seen).await }))).await
+    }
+
     async fn fix_meta(&self, meta: &TableMeta) -> Result<TableMeta, LeaseError> {
         let call = LeaseCall::new(LeaseOperation::FixMeta, "");
         let meta = *meta;
         self.around(call, Box::new(move |table| Box::pin(async move { table.fix_meta(&meta).await }))).await
+    }
+
+    async fn delete_meta(&self, seen: &TableMeta) -> Result<(), LeaseError> {
+        let call = LeaseCall::new(LeaseOperation::DeleteMeta, "");
+        let seen = *seen;
+        self.around(call, Box::new(move |table| Box::pin(async move { table.delete_meta(&seen).await }))).await
+    }
+    async fn ring(&self) -> Result<(), LeaseError> {
+        let call = LeaseCall::new(LeaseOperation::Ring, "");
+        self.around(call, Box::new(move |table| Box::pin(async move { table.ring().await }))).await
+    }
+
+    async fn rings(&self) -> Result<u64, LeaseError> {
+        let call = LeaseCall::new(LeaseOperation::Rings, "");
+        self.around(call, Box::new(move |table| Box::pin(async move { table.rings().await }))).await
     }
 }

@@ -89,7 +89,7 @@ impl LeaseTableOptions {
     }
 }
 
-/// Why there is no lease table to work with.
+/// Why there is no table to work with.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -101,11 +101,15 @@ pub enum OpenError {
         /// Where it was looked for.
         region: String,
     },
-    /// Give the lease table another name: this one belongs to something else. Nothing was written to it.
-    #[error("table {table} is not a lease table: its key is {found}, not the text leaseKey alone")]
+    /// Give the lease table (or the reader registry) another name: this one belongs to something else. Nothing was written to it.
+    #[error("table {table} is not {wanted}: its key is {found}, not the text {key} alone")]
     OtherSchema {
         /// The table.
         table: String,
+        /// What it was to be.
+        wanted: &'static str,
+        /// The key of such a table.
+        key: &'static str,
         /// Its key.
         found: String,
     },
@@ -154,27 +158,51 @@ impl DynamoLeaseTable {
     /// # Cancel safety
     /// Dropping it may leave a table that is being created; opening again finds it.
     pub async fn open(client: &Client, options: LeaseTableOptions) -> Result<Self, OpenError> {
-        let opening = Opening { client, place: Place::of(client, &options), options: &options };
-        if !opening.exists().await? {
-            opening.create().await?;
-        }
+        open_table(client, &options, Layout::LEASES).await?;
         Ok(Self::unopened(client, &options))
     }
 
     /// The table that [`Self::open`] with the same arguments opens. Nothing is called; it need not exist yet.
     pub(crate) fn unopened(client: &Client, options: &LeaseTableOptions) -> Self {
         let place = Place::of(client, options);
-        let timeouts = TimeoutConfig::builder()
-            .operation_timeout(options.operation_timeout)
-            .operation_attempt_timeout(options.operation_timeout);
-        let config =
-            client.config().to_builder().retry_config(RetryConfig::disabled()).timeout_config(timeouts.build()).build();
-        Self { client: Client::from_conf(config), place, page_size: options.scan_page_size }
+        Self { client: once(client, options), place, page_size: options.scan_page_size }
     }
 }
 
+/// Finds a table, or creates it, and returns once it is active.
+pub(crate) async fn open_table(client: &Client, options: &LeaseTableOptions, layout: Layout) -> Result<(), OpenError> {
+    let opening = Opening { client, place: Place::of(client, options), options, layout };
+    if !opening.exists().await? {
+        opening.create().await?;
+    }
+    Ok(())
+}
+
+/// The same client, which sends each call once and within the time that the options allow.
+pub(crate) fn once(client: &Client, options: &LeaseTableOptions) -> Client {
+    let timeouts = TimeoutConfig::builder()
+        .operation_timeout(options.operation_timeout)
+        .operation_attempt_timeout(options.operation_timeout);
+    let config = client.config().to_builder().retry_config(RetryConfig::disabled());
+    Client::from_conf(config.timeout_config(timeouts.build()).build())
+}
+
+/// What a table's key is, and what the table is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layout {
+    what: &'static str,
+    key: &'static str,
+    owner_index: bool,
+}
+
+impl Layout {
+    pub(crate) const LEASES: Self = Self { what: "a lease table", key: LEASE_KEY, owner_index: true };
+    pub(crate) const READERS: Self =
+        Self { what: "a reader registry", key: crate::readers::STREAM_ARN, owner_index: false };
+}
+
 impl Place {
-    fn of(client: &Client, options: &LeaseTableOptions) -> Self {
+    pub(crate) fn of(client: &Client, options: &LeaseTableOptions) -> Self {
         let region = client.config().region().map_or_else(|| "an unknown region".to_owned(), ToString::to_string);
         Self { table: options.name.to_string(), region }
     }
@@ -184,6 +212,7 @@ struct Opening<'a> {
     client: &'a Client,
     place: Place,
     options: &'a LeaseTableOptions,
+    layout: Layout,
 }
 
 impl Opening<'_> {
@@ -223,10 +252,11 @@ impl Opening<'_> {
                 format!("{} ({kind}, {})", key.attribute_name(), key.key_type().as_str())
             })
             .collect();
-        if keys == [format!("{LEASE_KEY} (S, HASH)")] {
+        let Layout { what: wanted, key, .. } = self.layout;
+        if keys == [format!("{key} (S, HASH)")] {
             return Ok(());
         }
-        Err(OpenError::OtherSchema { table: self.place.table.clone(), found: keys.join(" and ") })
+        Err(OpenError::OtherSchema { table: self.place.table.clone(), wanted, key, found: keys.join(" and ") })
     }
 
     async fn create(&self) -> Result<(), OpenError> {
@@ -261,9 +291,8 @@ impl Opening<'_> {
             .client
             .create_table()
             .table_name(&self.place.table)
-            .attribute_definitions(text(LEASE_KEY)?)
-            .attribute_definitions(text(LEASE_OWNER)?)
-            .key_schema(key(LEASE_KEY, KeyType::Hash)?);
+            .attribute_definitions(text(self.layout.key)?)
+            .key_schema(key(self.layout.key, KeyType::Hash)?);
         match self.options.billing {
             Billing::OnDemand => request = request.billing_mode(BillingMode::PayPerRequest),
             Billing::Provisioned { read, write } => {
@@ -279,7 +308,10 @@ impl Opening<'_> {
         if self.options.deletion_protection {
             request = request.deletion_protection_enabled(true);
         }
-        Ok(request.global_secondary_indexes(index.build()?))
+        if self.layout.owner_index {
+            request = request.attribute_definitions(text(LEASE_OWNER)?).global_secondary_indexes(index.build()?);
+        }
+        Ok(request)
     }
 
     async fn wait_until_active(&self) -> Result<(), OpenError> {

@@ -1,6 +1,7 @@
 //! What an SDK error means for the caller. By code and type, never by text.
 
 use std::error::Error;
+use std::fmt;
 use std::io;
 
 use aws_sdk_dynamodb::config::http::HttpResponse;
@@ -9,38 +10,44 @@ use kcl_core::{LeaseError, LeaseErrorKind, Outcome};
 
 /// A call: which of our operations it serves, which permission it needs, and whether it may have changed something.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Call {
-    pub(super) operation: &'static str,
-    pub(super) action: &'static str,
-    pub(super) writes: bool,
+pub(crate) struct Call {
+    pub(crate) operation: &'static str,
+    pub(crate) action: &'static str,
+    pub(crate) writes: bool,
 }
 
 /// Which table, for messages that tell what to change.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
-    pub(super) table: String,
-    pub(super) region: String,
+pub(crate) struct Place {
+    pub(crate) table: String,
+    pub(crate) region: String,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {}", self.table, self.region)
+    }
 }
 
 impl Call {
-    pub(super) fn read(operation: &'static str, action: &'static str) -> Self {
+    pub(crate) fn read(operation: &'static str, action: &'static str) -> Self {
         Self { operation, action, writes: false }
     }
 
-    pub(super) fn write(operation: &'static str, action: &'static str) -> Self {
+    pub(crate) fn write(operation: &'static str, action: &'static str) -> Self {
         Self { operation, action, writes: true }
     }
 
-    pub(super) fn error(self, kind: LeaseErrorKind) -> LeaseError {
+    pub(crate) fn error(self, kind: LeaseErrorKind) -> LeaseError {
         LeaseError::new(kind, self.operation)
     }
 
-    pub(super) fn invalid(self, what: impl Into<String>) -> LeaseError {
+    pub(crate) fn invalid(self, what: impl Into<String>) -> LeaseError {
         self.error(LeaseErrorKind::Invalid { what: what.into() })
     }
 
     /// Everything but a refused condition, which the caller has looked at before.
-    pub(super) fn classify<E>(self, error: SdkError<E, HttpResponse>, place: &Place) -> LeaseError
+    pub(crate) fn classify<E>(self, error: SdkError<E, HttpResponse>, place: &Place) -> LeaseError
     where
         E: Error + ProvideErrorMetadata + Send + Sync + 'static,
     {
@@ -102,7 +109,7 @@ impl Call {
     }
 
     /// Why a transaction was cancelled, conditions apart: the gravest of its reasons' codes.
-    pub(super) fn cancelled<'a>(self, codes: impl Iterator<Item = &'a str>, place: &Place) -> LeaseErrorKind {
+    pub(crate) fn cancelled<'a>(self, codes: impl Iterator<Item = &'a str>, place: &Place) -> LeaseErrorKind {
         let mut codes = codes.filter(|code| !matches!(*code, "None" | "ConditionalCheckFailed"));
         match codes.find(|code| !is_throttle(code)) {
             Some(code) => LeaseErrorKind::Invalid {

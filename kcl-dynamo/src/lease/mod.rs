@@ -7,5 +7,8 @@ mod schema;
 mod table;
 mod update;
 
+pub(crate) use create::{Layout, once, open_table};
+pub(crate) use error::{Call, Place};
+
 pub use create::{Billing, Create, LeaseTableOptions, OpenError};
 pub use table::DynamoLeaseTable;

@@ -5,6 +5,7 @@ pub(super) const LEASE_COUNTER: &str = "leaseCounter";
 pub(super) const LEASE_OWNER: &str = "leaseOwner";
 pub(super) const CHECKPOINT: &str = "checkpoint";
 pub(super) const SUB_SEQUENCE: &str = "checkpointSubSequenceNumber";
+pub(super) const THROUGHPUT: &str = "throughputKBps";
 pub(super) const OWNER_SWITCHES: &str = "ownerSwitchesSinceCheckpoint";
 pub(super) const PARENTS: &str = "parentShardId";
 pub(super) const CHILDREN: &str = "childShardIds";
@@ -26,6 +27,23 @@ pub(super) const ROOT: &str = "root";
 pub(super) const INTENDED_FOR: &str = "intendedFor";
 pub(super) const EVICTED: &str = "evicted";
 pub(super) const STOP_REASON: &str = "stopReason";
+pub(super) const LOSS_ACCEPTED: &str = "lossAccepted";
+pub(super) const TIP_AT: &str = "tipAt";
+pub(super) const TIP_CHECKPOINT: &str = "tipCheckpoint";
+
+/// The attributes of a lease that are ours.
+pub(super) const OUR_OWN: [&str; 10] = [
+    STREAM_ARN,
+    STARTING_SEQUENCE,
+    START_AT,
+    ROOT,
+    INTENDED_FOR,
+    EVICTED,
+    STOP_REASON,
+    LOSS_ACCEPTED,
+    TIP_AT,
+    TIP_CHECKPOINT,
+];
 
 /// The counter of a worker. Not `leaseCounter`: an item without that is no lease to anybody.
 pub(super) const WORKER_COUNTER: &str = "workerCounter";
@@ -40,6 +58,7 @@ pub(super) const MARKER_COMPLETE: &str = "bootstrapComplete";
 pub(super) const META_SCHEMA: &str = "schemaVersion";
 pub(super) const META_LIVENESS: &str = "liveness";
 pub(super) const META_KEY_FORM: &str = "keyForm";
+pub(super) const META_RINGS: &str = "rings";
 
 pub(super) const TYPE_LEASE: &str = "LEASE";
 pub(super) const TYPE_WORKER: &str = "KCL_RS_WORKER";

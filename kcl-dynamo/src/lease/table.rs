@@ -14,13 +14,14 @@ use aws_sdk_dynamodb::types::{
     AttributeValue, ConditionCheck, Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
 };
 use kcl_core::{
-    BootstrapMarker, Lease, LeaseCounter, LeaseError, LeaseErrorKind, LeaseGuard, LeaseKey, LeaseTable, LeaseWrite,
-    NewLease, SCHEMA_VERSION, ScanCursor, ScanPage, StreamArn, TableMeta, WorkerId, WorkerItem, WorkerState,
+    BootstrapMarker, GuardedWrite, Lease, LeaseCounter, LeaseError, LeaseErrorKind, LeaseGuard, LeaseKey, LeaseTable,
+    LeaseWrite, MAX_WRITES, NewLease, SCHEMA_VERSION, ScanCursor, ScanPage, StreamArn, TableMeta, WorkerId, WorkerItem,
+    WorkerState,
 };
 
 use super::convert::{
-    Item, ItemError, item_of, lease_of, marker_item, marker_key, marker_of, meta_item, meta_of, n, s, table_item,
-    worker_item, worker_key, worker_of, worker_state,
+    Item, ItemError, item_of, lease_of, marker_item, marker_key, marker_of, meta_item, meta_of, n, rings_of, s,
+    table_item, worker_item, worker_key, worker_of, worker_state,
 };
 use super::error::{Call, Place};
 use super::schema::*;
@@ -37,7 +38,7 @@ const ALL_OLD: ReturnValuesOnConditionCheckFailure = ReturnValuesOnConditionChec
 #[derive(Debug, Clone)]
 pub struct DynamoLeaseTable {
     pub(super) client: Client,
-    pub(super) place: Place,
+    pub(crate) place: Place,
     pub(super) page_size: Option<i32>,
 }
 
@@ -131,6 +132,28 @@ impl DynamoLeaseTable {
         }
     }
 
+    /// A write as a part of a transaction.
+    fn write_step(
+        &self,
+        key: &LeaseKey,
+        seen: &LeaseGuard,
+        write: &LeaseWrite,
+        call: Call,
+    ) -> Result<TransactWriteItem> {
+        let with = Expressions::write(seen, write);
+        let update = Update::builder()
+            .table_name(&self.place.table)
+            .key(LEASE_KEY, s(key.as_str()))
+            .condition_expression(with.condition)
+            .update_expression(with.update)
+            .set_expression_attribute_names(Some(with.names))
+            .set_expression_attribute_values(Some(with.values))
+            .return_values_on_condition_check_failure(ALL_OLD)
+            .build()
+            .map_err(|error| call.invalid("a request lacks a field").with_source(error))?;
+        Ok(TransactWriteItem::builder().update(update).build())
+    }
+
     fn finish_steps(
         &self,
         parent: &LeaseKey,
@@ -141,18 +164,7 @@ impl DynamoLeaseTable {
     ) -> Result<Vec<TransactWriteItem>> {
         let broken = |error| call.invalid("a request lacks a field").with_source(error);
         let write = LeaseWrite::finish(children.iter().map(|child| child.shard.clone()).collect());
-        let with = Expressions::write(seen, &write);
-        let update = Update::builder()
-            .table_name(&self.place.table)
-            .key(LEASE_KEY, s(parent.as_str()))
-            .condition_expression(with.condition)
-            .update_expression(with.update)
-            .set_expression_attribute_names(Some(with.names))
-            .set_expression_attribute_values(Some(with.values))
-            .return_values_on_condition_check_failure(ALL_OLD)
-            .build()
-            .map_err(broken)?;
-        let mut steps = vec![TransactWriteItem::builder().update(update).build()];
+        let mut steps = vec![self.write_step(parent, seen, &write, call)?];
         for (index, child) in children.iter().enumerate() {
             let step = TransactWriteItem::builder();
             steps.push(if existing.contains(&index) {
@@ -170,6 +182,15 @@ impl DynamoLeaseTable {
             });
         }
         Ok(steps)
+    }
+
+    /// What a cancelled transaction of guarded writes means: one that was refused, or a reason of the service's.
+    fn refused(&self, cancelled: &TransactionCanceledException, call: Call) -> LeaseError {
+        let reasons = cancelled.cancellation_reasons();
+        match reasons.iter().find(|reason| reason.code() == Some("ConditionalCheckFailed")) {
+            Some(refused) => conflict(refused.item(), call),
+            None => call.error(call.cancelled(reasons.iter().filter_map(|reason| reason.code()), &self.place)),
+        }
     }
 
     /// Reads the reasons of a cancelled transaction: a refused parent ends it, a child that is not as was thought
@@ -207,6 +228,20 @@ fn conflict(item: Option<&Item>, call: Call) -> LeaseError {
 
 fn read<T>(key: &str, read: std::result::Result<T, ItemError>, call: Call) -> Result<T> {
     read.map_err(|why| call.invalid(format!("the item {key} is not what its key says: {why}")).with_source(why))
+}
+
+/// The condition that these attributes are still as `item` has them.
+fn same_values(item: &Item, attributes: &[&str]) -> Expressions {
+    let mut with = Expressions::default();
+    let mut conditions = Vec::new();
+    for (index, name) in attributes.iter().enumerate() {
+        let (name_of, value_of) = (format!("#n{index}"), format!(":v{index}"));
+        conditions.push(format!("{name_of} = {value_of}"));
+        with.names.insert(name_of, (*name).to_owned());
+        with.values.extend(item.get(*name).map(|value| (value_of, value.clone())));
+    }
+    with.condition = conditions.join(" AND ");
+    with
 }
 
 /// The condition that a worker is still as `seen`.
@@ -286,6 +321,30 @@ impl LeaseTable for DynamoLeaseTable {
         Err(call.error(LeaseErrorKind::Throttled))
     }
 
+    async fn write_all(&self, writes: &[GuardedWrite]) -> Result<()> {
+        let call = Call::write("write_all", "UpdateItem");
+        match writes {
+            [] => return Ok(()),
+            [one] => return self.write(&one.key, &one.seen, &one.write).await.map(drop),
+            many if many.len() > MAX_WRITES => {
+                return Err(call.invalid(format!("{} writes are more than {MAX_WRITES}", many.len())));
+            }
+            _ => {}
+        }
+        let step = |one: &GuardedWrite| self.write_step(&one.key, &one.seen, &one.write, call);
+        let steps: Vec<TransactWriteItem> = writes.iter().map(step).collect::<Result<_>>()?;
+        match self.client.transact_write_items().set_transact_items(Some(steps)).send().await {
+            Ok(_) => Ok(()),
+            Err(SdkError::ServiceError(answer)) => {
+                if let TransactWriteItemsError::TransactionCanceledException(cancelled) = answer.err() {
+                    return Err(self.refused(cancelled, call));
+                }
+                Err(call.classify(SdkError::ServiceError(answer), &self.place))
+            }
+            Err(error) => Err(call.classify(error, &self.place)),
+        }
+    }
+
     async fn delete(&self, key: &LeaseKey, seen: &LeaseGuard) -> Result<()> {
         self.delete_item(key.as_str(), Expressions::guard(seen), Call::write("delete", "DeleteItem")).await
     }
@@ -339,6 +398,11 @@ impl LeaseTable for DynamoLeaseTable {
         self.update(&marker_key(stream), with, call).await.map(drop)
     }
 
+    async fn delete_marker(&self, seen: &BootstrapMarker) -> Result<()> {
+        let with = same_values(&marker_item(seen), &[ENTITY_TYPE, MARKER_AT]);
+        self.delete_item(&marker_key(&seen.stream), with, Call::write("delete_marker", "DeleteItem")).await
+    }
+
     async fn fix_meta(&self, meta: &TableMeta) -> Result<TableMeta> {
         let call = Call::write("fix_meta", "PutItem");
         let item = meta_item(meta).ok_or_else(|| call.invalid("this liveness cannot be stored"))?;
@@ -353,5 +417,28 @@ impl LeaseTable for DynamoLeaseTable {
             return Err(call.invalid(what));
         }
         Ok(found)
+    }
+
+    async fn delete_meta(&self, seen: &TableMeta) -> Result<()> {
+        let call = Call::write("delete_meta", "DeleteItem");
+        let item = meta_item(seen).ok_or_else(|| call.invalid("this liveness cannot be stored"))?;
+        let with = same_values(&item, &[ENTITY_TYPE, META_SCHEMA, META_LIVENESS, META_KEY_FORM]);
+        self.delete_item(META_KEY, with, call).await
+    }
+
+    async fn ring(&self) -> Result<()> {
+        let with = Expressions {
+            condition: "#type = :type".to_owned(),
+            update: "ADD #rings :one".to_owned(),
+            names: [("#type".to_owned(), ENTITY_TYPE.to_owned()), ("#rings".to_owned(), META_RINGS.to_owned())].into(),
+            values: [(":type".to_owned(), s(TYPE_META)), (":one".to_owned(), n(1))].into(),
+        };
+        self.update(META_KEY, with, Call::write("ring", "UpdateItem")).await.map(drop)
+    }
+
+    async fn rings(&self) -> Result<u64> {
+        let call = Call::read("rings", "GetItem");
+        let item = self.read_item(META_KEY, call).await?;
+        item.map_or(Ok(0), |item| read(META_KEY, rings_of(&item), call))
     }
 }

@@ -114,11 +114,28 @@ fn actions(seen: &LeaseGuard, write: &LeaseWrite) -> BTreeMap<&'static str, Acti
     change(&mut actions, START_AT, &write.start_at, |at| n(to_millis(*at)));
     change(&mut actions, INTENDED_FOR, &write.intended_for, |owner| s(owner.as_str()));
     change(&mut actions, STOP_REASON, &write.stop, |reason| s(&reason.to_string()));
+    match write.tip {
+        Change::Keep => {}
+        Change::Clear => actions.extend([TIP_AT, TIP_CHECKPOINT].map(|name| (name, Action::Remove))),
+        Change::Set(tip) => {
+            actions.insert(TIP_AT, Action::Set(n(to_millis(tip.at))));
+            actions.insert(TIP_CHECKPOINT, Action::Set(s(&tip.checkpoint.to_string())));
+        }
+    }
+    if let Some(load) = write.load {
+        actions.insert(THROUGHPUT, Action::Set(n(load.into())));
+    }
     if write.evict {
         actions.insert(EVICTED, Action::Set(AttributeValue::Bool(true)));
     }
     if let Some(children) = &write.children {
         actions.insert(CHILDREN, ss(children).map_or(Action::Remove, Action::Set));
+    }
+    if write.accept_loss {
+        actions.insert(LOSS_ACCEPTED, Action::Set(AttributeValue::Bool(true)));
+    }
+    if write.strip {
+        actions.extend(OUR_OWN.map(|name| (name, Action::Remove)));
     }
     actions
 }
@@ -128,6 +145,7 @@ fn checkpointed(at: Checkpoint) -> impl Iterator<Item = (&'static str, Action)> 
         (CHECKPOINT, Action::Set(s(&at.to_string()))),
         (SUB_SEQUENCE, Action::Set(n(0))),
         (OWNER_SWITCHES, Action::Set(n(0))),
+        (LOSS_ACCEPTED, Action::Remove),
     ];
     set.into_iter().chain(nothing_pending())
 }

@@ -6,11 +6,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use kcl_core::Rt;
+use kcl_core::{Rt, TaskClass};
 use rand::rngs::Xoshiro256PlusPlus;
 
 use crate::clock::epoch;
 use crate::failure::TaskInfo;
+use crate::invariant::Condition;
 use crate::node::{Main, Node};
 use crate::process::{ProcessId, ProcessRt};
 use crate::rng::stream;
@@ -132,6 +133,24 @@ impl Handle {
     #[must_use]
     pub fn polls(&self) -> u64 {
         self.shared.lock().trace.polls()
+    }
+
+    /// The process whose task is being polled, or was last.
+    pub(crate) fn running(&self) -> ProcessId {
+        self.shared.lock().running
+    }
+
+    /// What a process is able to do now.
+    pub(crate) fn condition(&self, id: ProcessId) -> Condition {
+        let state = self.shared.lock();
+        let process = state.process(id);
+        match process {
+            _ if !process.alive => Condition::Dead(process.died.since_start()),
+            _ if process.holds(state.now, TaskClass::Lease) => Condition::Stands,
+            _ if process.was_suspended => Condition::Woken,
+            _ if process.holds(state.now, TaskClass::Processing) => Condition::Blocked,
+            _ => Condition::Runs,
+        }
     }
 
     /// Folds an event of the test's own into the trace, so that runs which differ in it differ in their hash.

@@ -24,6 +24,7 @@
 //! * A **failure** is a value ([`Failure`]) that names the seed, the time, the node and the task: a panic (also one that
 //!   the code under test catches, unless it is [allowed](Handle::allow_panics)), a [check](Handle::check) that does not
 //!   hold, a deadlock, or a test that does not end.
+//! * What must hold whatever fails is judged by [`invariant`], at every step and at the end.
 //!
 //! # Rules that keep a run repeatable
 //! Time, tasks and randomness come from `Rt` alone. The primitives of `tokio::sync` and `CancellationToken` belong to no
@@ -33,33 +34,49 @@
 mod clock;
 mod executor;
 mod failure;
+pub mod figures;
 pub mod fleet;
 mod handle;
 mod history;
+pub mod invariant;
+#[cfg(feature = "planted")]
+pub mod mutants;
 mod node;
 mod panics;
 mod process;
 mod ready;
 mod rng;
+pub mod runner;
+pub mod scenario;
 mod state;
 mod trace;
 pub mod world;
 
 use std::future::Future;
 
+use kcl_core::Liveness;
+
 pub use clock::epoch;
 pub use executor::{Config, Sim};
 pub use failure::{Cause, Failure, TaskInfo};
 pub use handle::Handle;
-pub use history::{Entry, Event, Fault, History, Session, ShardTruth, Truth, Verdict, Violation, judge};
+pub use history::{Entry, Event, History, Session};
+pub use invariant::records::{Fault, Finding, ShardTruth, Truth, Verdict, judge};
 pub use node::{Main, Node};
-pub use ready::Sched;
+pub use ready::{PCT_SPAN, Sched};
 
 /// The seeds of a test: `0..count`, or so many times as many as the variable `SIM_SEEDS` says, to search for longer.
 #[must_use]
 pub fn seeds(count: u64) -> std::ops::Range<u64> {
     let times = std::env::var("SIM_SEEDS").ok().and_then(|times| times.parse::<u64>().ok());
     0..count * times.unwrap_or(1)
+}
+
+/// Seeds as [`seeds`] gives them, for both ways in which a death is seen.
+pub fn in_both_modes(count: u64) -> impl Iterator<Item = (Liveness, u64)> {
+    [Liveness::PerLease, Liveness::PerWorker]
+        .into_iter()
+        .flat_map(move |mode| seeds(count).map(move |seed| (mode, seed)))
 }
 
 /// Runs a test in virtual time and gives its result.

@@ -128,9 +128,9 @@ impl Node {
         let mut wake = Vec::new();
         {
             let mut state = self.shared.lock();
-            let id = self.id(&state);
+            let (id, now) = (self.id(&state), state.now);
             let process = state.process_mut(id);
-            process.alive = false;
+            (process.alive, process.died) = (false, process.died.min(now));
             (process.frozen_until, process.suspended_until, process.blocked_until) = Default::default();
             self.shared.recheck(&mut state, id, &mut wake);
         }
@@ -170,6 +170,7 @@ impl Node {
         self.change(|process, now| {
             if now < process.suspended_until {
                 process.clock.set_standing(now, true);
+                process.was_suspended = true;
             }
             true
         });

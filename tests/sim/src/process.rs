@@ -30,6 +30,10 @@ pub(crate) struct Process {
     pub(crate) node: Arc<str>,
     pub(crate) boot: u32,
     pub(crate) alive: bool,
+    /// When it was killed.
+    pub(crate) died: Time,
+    /// Whether its monotonic clock ever stood.
+    pub(crate) was_suspended: bool,
     /// Whether a main future was started.
     pub(crate) started: bool,
     pub(crate) clock: LocalClock,
@@ -52,6 +56,8 @@ impl Process {
             node: node.clone(),
             boot,
             alive: true,
+            died: Time::NEVER,
+            was_suspended: false,
             started: false,
             clock: LocalClock::new(now, skew),
             frozen_until: Time::default(),

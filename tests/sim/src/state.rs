@@ -45,6 +45,8 @@ pub(crate) struct State {
     free: Vec<usize>,
     spawned: u64,
     orders: Orders,
+    /// Whose task is being polled, or was last.
+    pub(crate) running: ProcessId,
 }
 
 /// What is known of a task beside its future.
@@ -143,6 +145,7 @@ impl Shared {
             free: Vec::new(),
             spawned: 0,
             orders: Orders::default(),
+            running: ProcessId::WORLD,
         };
         Self {
             seed,
@@ -254,6 +257,7 @@ impl State {
         }
         record.polls += 1;
         record.last_polled = self.now;
+        self.running = record.process;
         self.trace.poll(task.number, self.now);
         true
     }

@@ -5,7 +5,9 @@ use futures::future::join_all;
 
 use super::support::{full, id, millis, number, one_won, owned, owner, plain, refused, step};
 use super::{CaseResult, LeaseTableBed};
-use crate::model::{Change, Checkpoint, LeaseCounter, LeaseGuard, LeaseWrite, NewLease, PendingCheckpoint, StopReason};
+use crate::model::{
+    Change, Checkpoint, LeaseCounter, LeaseGuard, LeaseWrite, NewLease, PendingCheckpoint, StopReason, Tip,
+};
 
 fn pending(n: u128, state: Option<&'static [u8]>) -> PendingCheckpoint {
     PendingCheckpoint { at: Checkpoint::Sequence(number(n)), state: state.map(Bytes::from_static) }
@@ -14,6 +16,7 @@ fn pending(n: u128, state: Option<&'static [u8]>) -> PendingCheckpoint {
 /// Every constructor, alone and with what may ride on it.
 fn writes() -> Vec<LeaseWrite> {
     let at = Some(Checkpoint::Sequence(number(100)));
+    let tip = Tip { at: millis(1_750_000_000_007), checkpoint: Checkpoint::Sequence(number(100)) };
     let failed = StopReason::ProcessorFailed { error: "it: broke".to_owned() };
     let mut writes = vec![
         LeaseWrite::renew(),
@@ -32,8 +35,16 @@ fn writes() -> Vec<LeaseWrite> {
         LeaseWrite::renew().with_pending(pending(200, None)),
         LeaseWrite { pending: Change::Clear, ..LeaseWrite::default() },
         LeaseWrite { start_at: Change::Set(millis(1_800_000_000_001)), ..LeaseWrite::default() },
+        LeaseWrite::renew().with_tip(Some(tip)),
+        LeaseWrite { tip: Change::Clear, ..LeaseWrite::default() },
         LeaseWrite { children: Some([].into()), ..LeaseWrite::default() },
         LeaseWrite { evict: true, ..LeaseWrite::take(owner("w/2")) },
+        LeaseWrite::clear_stop().accepting_loss(),
+        LeaseWrite::rewind(Checkpoint::TrimHorizon, None),
+        LeaseWrite::rewind(Checkpoint::Sequence(number(3)), Some(owner("w/1"))),
+        LeaseWrite::rewind(Checkpoint::TrimHorizon, Some(owner("w/2"))).accepting_loss(),
+        LeaseWrite { owner: Change::Clear, ..LeaseWrite::strip() },
+        LeaseWrite::strip().accepting_loss(),
     ];
     let riding: Vec<LeaseWrite> =
         writes.iter().flat_map(|write| [write.clone().with_checkpoint(at), write.clone().without_start_at()]).collect();

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use super::ReferenceStream;
 use super::error::TableError;
+use super::lineage::Stream;
 use crate::contract::{Mono, SourceOp};
 use crate::model::{SequenceNumber, Shard, ShardId, StreamArn, StreamStatus, StreamViewType, TableName};
 use crate::record::Record;
@@ -68,6 +69,22 @@ pub struct TableDescription {
     pub status: StreamStatus,
 }
 
+/// What the service tells of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TableView {
+    /// The names of the partition key and, where there is one, the sort key.
+    pub keys: Vec<String>,
+    /// When it was made.
+    pub created_at: SystemTime,
+    /// How many items it has.
+    pub items: usize,
+    /// The stream that takes its changes.
+    pub stream: Option<StreamArn>,
+    /// The newest stream there is, enabled or not.
+    pub latest_stream: Option<StreamArn>,
+}
+
 impl ReferenceStream {
     /// Every record written to `stream`, by shard and in order: what a consumer must have been given. Trimmed ones
     /// are in it as long as [`keep_history`](super::StreamOptions::keep_history) is on. Empty for an unknown stream.
@@ -88,6 +105,16 @@ impl ReferenceStream {
             let _gone = state.stream(stream, moment).is_err();
             let shards = state.streams.get(stream).into_iter().flat_map(|stream| &stream.shards);
             shards.map(|(id, shard)| view(id, shard)).collect()
+        })
+    }
+
+    /// One shard of `stream`, as [`ReferenceStream::shards`] shows it.
+    #[must_use]
+    pub fn shard(&self, stream: &StreamArn, shard: &ShardId) -> Option<ShardView> {
+        self.with(|state, moment| {
+            // A stream that is gone still has its history.
+            let _gone = state.stream(stream, moment).is_err();
+            state.streams.get(stream)?.shards.get(shard).map(|found| view(shard, found))
         })
     }
 
@@ -120,6 +147,33 @@ impl ReferenceStream {
                 status: found.status(moment.now, options),
             })
         })
+    }
+
+    /// What there is to tell of `table`.
+    ///
+    /// # Errors
+    /// There is no such table.
+    pub fn table(&self, table: &TableName) -> Result<TableView, TableError> {
+        self.with(|state, moment| {
+            let found = state.tables.get(table).ok_or_else(|| TableError::NoTable(table.clone()))?;
+            let retention = state.options.retention;
+            // The ARNs of one table differ in their labels alone, which sort by age.
+            let of_table =
+                |stream: &&Stream| stream.arn.table_name() == table.as_str() && stream.exists(moment.now, retention);
+            Ok(TableView {
+                keys: found.key_names.to_vec(),
+                created_at: found.created_at,
+                items: found.items.len(),
+                stream: found.stream.clone(),
+                latest_stream: state.streams.values().rev().find(of_table).map(|stream| stream.arn.clone()),
+            })
+        })
+    }
+
+    /// All tables, in the order of their names.
+    #[must_use]
+    pub fn tables(&self) -> Vec<TableName> {
+        self.with(|state, _| state.tables.keys().cloned().collect())
     }
 
     /// All streams that there are, of all tables, oldest of each table first.

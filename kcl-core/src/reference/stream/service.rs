@@ -20,8 +20,7 @@ use crate::record::RecordBatch;
 #[async_trait]
 impl StreamSource for ReferenceStream {
     async fn list_streams(&self, table: &TableName) -> Result<Vec<StreamSummary>, SourceError> {
-        let op = SourceOp::ListStreams;
-        self.with(|state, moment| list(state, table, moment)).map_err(|error| error.of(op))
+        Ok(self.list_limited(Some(table), None, usize::MAX)?.streams)
     }
 
     async fn describe_stream(&self, stream: &StreamArn, page: &DescribePage) -> Result<StreamDescription, SourceError> {
@@ -34,17 +33,40 @@ impl StreamSource for ReferenceStream {
         shard: &ShardId,
         position: IteratorPosition,
     ) -> Result<ShardIterator, SourceError> {
-        let op = SourceOp::GetShardIterator;
-        self.with(|state, moment| open(state, stream, shard, position, moment)).map_err(|error| error.of(op))
+        self.open_shard(stream, shard, position)
     }
 
     async fn get_records(&self, iterator: &ShardIterator, limit: usize) -> Result<RecordsPage, SourceError> {
-        let op = SourceOp::GetRecords;
-        self.with(|state, moment| read(state, iterator, limit, moment)).map_err(|error| error.of(op))
+        self.read_page(iterator, limit)
     }
 }
 
+/// One page of ListStreams.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamList {
+    /// The streams, each table's oldest first.
+    pub streams: Vec<StreamSummary>,
+    /// Where the next page starts; absent at the end.
+    pub last_evaluated: Option<StreamArn>,
+}
+
+/// The calls of [`StreamSource`] without waiting, and with what the service has beyond it: every answer is there at once.
 impl ReferenceStream {
+    /// At most `limit` streams of `table`, or of all tables, that come after `after` (its
+    /// [`last_evaluated`](StreamList::last_evaluated) of the page before).
+    ///
+    /// # Errors
+    /// As [`StreamSource::list_streams`].
+    pub fn list_limited(
+        &self,
+        table: Option<&TableName>,
+        after: Option<&StreamArn>,
+        limit: usize,
+    ) -> Result<StreamList, SourceError> {
+        let op = SourceOp::ListStreams;
+        self.with(|state, moment| list(state, table, after, limit, moment)).map_err(|error| error.of(op))
+    }
+
     /// As [`StreamSource::describe_stream`], with at most `limit` shards a page.
     ///
     /// # Errors
@@ -58,22 +80,56 @@ impl ReferenceStream {
         let op = SourceOp::DescribeStream;
         self.with(|state, moment| describe(state, stream, page, limit, moment)).map_err(|error| error.of(op))
     }
+
+    /// As [`StreamSource::shard_iterator`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_shard(
+        &self,
+        stream: &StreamArn,
+        shard: &ShardId,
+        position: IteratorPosition,
+    ) -> Result<ShardIterator, SourceError> {
+        let op = SourceOp::GetShardIterator;
+        self.with(|state, moment| open(state, stream, shard, position, moment)).map_err(|error| error.of(op))
+    }
+
+    /// As [`StreamSource::get_records`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_page(&self, iterator: &ShardIterator, limit: usize) -> Result<RecordsPage, SourceError> {
+        let op = SourceOp::GetRecords;
+        self.with(|state, moment| read(state, iterator, limit, moment)).map_err(|error| error.of(op))
+    }
 }
 
-fn list(state: &mut State, table: &TableName, moment: Moment) -> Result<Vec<StreamSummary>, ServiceError> {
+fn list(
+    state: &mut State,
+    table: Option<&TableName>,
+    after: Option<&StreamArn>,
+    limit: usize,
+    moment: Moment,
+) -> Result<StreamList, ServiceError> {
     state.admit(SourceOp::ListStreams, moment.now)?;
     let retention = state.options.retention;
+    let after = after.cloned().map_or(Bound::Unbounded, Bound::Excluded);
     // The ARNs of one table differ in their labels alone, which sort by age.
-    let streams: Vec<StreamSummary> = state
+    let mut found = state
         .streams
-        .values()
-        .filter(|stream| stream.arn.table_name() == table.as_str() && stream.exists(moment.now, retention))
-        .map(|stream| StreamSummary { arn: stream.arn.clone() })
-        .collect();
-    if streams.is_empty() && !state.tables.contains_key(table) {
+        .range((after, Bound::Unbounded))
+        .map(|(_, stream)| stream)
+        .filter(|stream| table.is_none_or(|table| stream.arn.table_name() == table.as_str()))
+        .filter(|stream| stream.exists(moment.now, retention))
+        .map(|stream| StreamSummary { arn: stream.arn.clone() });
+    let streams: Vec<StreamSummary> = found.by_ref().take(limit).collect();
+    let more = found.next().is_some();
+    if streams.is_empty() && table.is_some_and(|table| !state.tables.contains_key(table)) {
         return Err(not_found("Requested resource not found: Table not found"));
     }
-    Ok(streams)
+    let last_evaluated = streams.last().filter(|_| more).map(|stream| stream.arn.clone());
+    Ok(StreamList { streams, last_evaluated })
 }
 
 fn describe(

@@ -34,6 +34,7 @@ impl Moment {
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) key_names: Arc<[String]>,
+    pub(super) created_at: SystemTime,
     pub(super) items: BTreeMap<Key, Item>,
     /// The stream that is enabled.
     pub(super) stream: Option<StreamArn>,

@@ -8,7 +8,7 @@ use serde_dynamo::Item;
 
 use super::ReferenceStream;
 use super::error::TableError;
-use super::item::{Key, key_of, size_of};
+use super::item::{Key, item_size, key_of};
 use super::lineage::Stream;
 use super::state::{Found, Moment, State, Table, epoch_millis};
 use crate::model::{SequenceNumber, ShardId, StreamArn, StreamViewType, TableName};
@@ -52,7 +52,8 @@ impl ReferenceStream {
             }
             let key_names: Arc<[String]> = keys.iter().map(|name| (*name).to_owned()).collect();
             let arn = state.enable(table, key_names.clone(), view, shards, moment)?;
-            let created = Table { key_names, items: BTreeMap::new(), stream: Some(arn.clone()) };
+            let items = BTreeMap::new();
+            let created = Table { key_names, created_at: moment.wall, items, stream: Some(arn.clone()) };
             state.tables.insert(table.clone(), created);
             Ok(arn)
         })
@@ -108,6 +109,14 @@ impl ReferenceStream {
     /// # Errors
     /// There is no such table, or the item lacks a key attribute.
     pub fn put(&self, table: &TableName, item: Item) -> Result<Option<Written>, TableError> {
+        Ok(self.replace_item(table, item)?.0)
+    }
+
+    /// As [`put`](Self::put); the item that was there before is returned too.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn replace_item(&self, table: &TableName, item: Item) -> Result<(Option<Written>, Option<Item>), TableError> {
         let keys = item.clone();
         self.write(table, &keys, Change::Put(item))
     }
@@ -118,7 +127,7 @@ impl ReferenceStream {
     /// # Errors
     /// There is no such table, or a key attribute is missing.
     pub fn update(&self, table: &TableName, keys: &Item, attributes: Item) -> Result<Option<Written>, TableError> {
-        self.write(table, keys, Change::Update(attributes))
+        Ok(self.write(table, keys, Change::Update(attributes))?.0)
     }
 
     /// Deletes the item with these `keys`. `None` when there was none, or no stream is enabled.
@@ -126,6 +135,14 @@ impl ReferenceStream {
     /// # Errors
     /// There is no such table, or a key attribute is missing.
     pub fn delete(&self, table: &TableName, keys: &Item) -> Result<Option<Written>, TableError> {
+        Ok(self.take_item(table, keys)?.0)
+    }
+
+    /// As [`delete`](Self::delete); the item that was there is returned too.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn take_item(&self, table: &TableName, keys: &Item) -> Result<(Option<Written>, Option<Item>), TableError> {
         self.write(table, keys, Change::Delete { by_ttl: false })
     }
 
@@ -134,7 +151,7 @@ impl ReferenceStream {
     /// # Errors
     /// There is no such table, or a key attribute is missing.
     pub fn ttl_delete(&self, table: &TableName, keys: &Item) -> Result<Option<Written>, TableError> {
-        self.write(table, keys, Change::Delete { by_ttl: true })
+        Ok(self.write(table, keys, Change::Delete { by_ttl: true })?.0)
     }
 
     /// The item with these `keys`.
@@ -185,19 +202,25 @@ impl ReferenceStream {
         })
     }
 
-    fn write(&self, table: &TableName, keys: &Item, change: Change) -> Result<Option<Written>, TableError> {
+    /// Where the change was recorded, and the item before it.
+    fn write(
+        &self,
+        table: &TableName,
+        keys: &Item,
+        change: Change,
+    ) -> Result<(Option<Written>, Option<Item>), TableError> {
         self.with(|state, moment| {
             let found = table_mut(state, table)?;
             let (key, keys) = key_of(keys, &found.key_names)?;
             let (old, new, by_ttl) = apply(found, &key, &keys, change);
-            let Some(arn) = found.stream.clone().filter(|_| old != new) else { return Ok(None) };
+            let Some(arn) = found.stream.clone().filter(|_| old != new) else { return Ok((None, old)) };
             let mut found = state.stream(&arn, moment)?;
             let (stream, options, _) = &found;
             let Some(shard) = stream.route(key.hash()).filter(|_| stream.captures(moment.now)).cloned() else {
-                return Ok(None);
+                return Ok((None, old));
             };
-            let parts = record_of(stream, &options.region, keys, old, new, by_ttl);
-            append(&mut found, &shard, parts, moment).map(Some)
+            let parts = record_of(stream, &options.region, keys, old.clone(), new, by_ttl);
+            Ok((Some(append(&mut found, &shard, parts, moment)?), old))
         })
     }
 }
@@ -251,14 +274,14 @@ fn record_of(
     let with_old = matches!(stream.view, StreamViewType::OldImage | StreamViewType::NewAndOldImages);
     let new_image = new.filter(|_| with_new);
     let old_image = old.filter(|_| with_old);
-    let images = new_image.iter().chain(&old_image).map(size_of).sum::<u64>();
+    let images = new_image.iter().chain(&old_image).map(item_size).sum::<u64>();
     RecordParts {
         event_id: String::new(),
         event_name,
         region: region.to_owned(),
         sequence_number: SequenceNumber::from_u128(0),
         created_at: UNIX_EPOCH,
-        size_bytes: size_of(&keys) + images,
+        size_bytes: item_size(&keys) + images,
         keys,
         new_image,
         old_image,

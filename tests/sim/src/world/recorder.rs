@@ -12,6 +12,7 @@ use kcl_core::{
 
 use crate::handle::Handle;
 use crate::history::{Event, History, Session};
+use crate::invariant::{Seen, Watch};
 use crate::rng::below;
 
 /// How processors of a run behave.
@@ -140,12 +141,16 @@ impl RecordingProcessor {
 
 #[async_trait]
 impl RecordProcessor for RecordingProcessor {
-    async fn initialize(&mut self, _: &ShardContext) -> Result<Start, ProcessError> {
+    async fn initialize(&mut self, shard: &ShardContext) -> Result<Start, ProcessError> {
+        if let Some(watch) = self.history.watch() {
+            watch.opened(self.session, shard);
+        }
         self.record(Event::Opened);
         Ok(Start::Checkpoint)
     }
 
     async fn process_records(&mut self, batch: &RecordBatch, shard: &ShardContext) -> Result<(), ProcessError> {
+        let _under_way = UnderWay::new(&self.history, self.session);
         let result = match self.script.clone() {
             None => self.take(batch).await,
             Some(script) => {
@@ -163,7 +168,41 @@ impl RecordProcessor for RecordingProcessor {
         Ok(())
     }
 
-    async fn lease_lost(&mut self, _: &LeaseLost) {
+    async fn shutdown_requested(&mut self, _: &ShardContext) -> Result<(), ProcessError> {
+        if let Some(watch) = self.history.watch() {
+            watch.see(&Seen::Parting(self.session));
+        }
+        Ok(())
+    }
+
+    async fn lease_lost(&mut self, why: &LeaseLost) {
+        if let Some(watch) = self.history.watch() {
+            watch.see(&Seen::Lost { session: self.session, shard: &self.shard, why: *why });
+        }
         self.record(Event::Closed);
+    }
+}
+
+/// A call of `process_records`, from its beginning until it returns or is dropped.
+struct UnderWay {
+    watch: Option<Watch>,
+    session: Session,
+}
+
+impl UnderWay {
+    fn new(history: &History, session: Session) -> Self {
+        let watch = history.watch().cloned();
+        if let Some(watch) = &watch {
+            watch.see(&Seen::CallBegan(session));
+        }
+        Self { watch, session }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch.see(&Seen::CallOver(self.session));
+        }
     }
 }

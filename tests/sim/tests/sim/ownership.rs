@@ -6,7 +6,7 @@ use std::time::Duration;
 use kcl_core::StartReason;
 use sim::fleet::{Fleet, Member, Setup};
 use sim::world::{Conduct, Workload};
-use sim::{Event, Handle, seeds};
+use sim::{Event, Handle, in_both_modes};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -22,13 +22,13 @@ fn owned(workers: &[Member]) -> Vec<usize> {
 
 #[test]
 fn a_crash_delays_a_shard_by_no_more_than_the_lease_duration_and_one_observation() {
-    for seed in seeds(20) {
+    for (mode, seed) in in_both_modes(20) {
         sim::run(seed, |sim| async move {
             let names = &["a", "b", "c", "d"][..2 + (seed % 3) as usize];
-            let fleet = Setup::new(2 * names.len()).build(&sim);
+            let fleet = Setup::new(2 * names.len()).under(mode).build(&sim);
             let mut workers: Vec<Member> = names.iter().map(|name| fleet.join(name)).collect();
             sim.sleep(100 * SECOND + SECOND * (seed as u32) / 7).await;
-            assert_eq!(owned(&workers), vec![2; names.len()], "seed {seed}");
+            assert_eq!(owned(&workers), vec![2; names.len()], "{mode:?} seed {seed}");
             let b = workers.swap_remove(seed as usize % names.len());
             let orphans: BTreeSet<_> = b.owned().into_iter().collect();
             keep_writing(&sim, &fleet, 60 * SECOND);
@@ -44,44 +44,44 @@ fn a_crash_delays_a_shard_by_no_more_than_the_lease_duration_and_one_observation
                 let entries = fleet.history.entries();
                 let delivered = |entry: &&sim::Entry| matches!(entry.event, Event::Delivered(_));
                 let again = entries.iter().filter(first).find(delivered).expect("delivered again").at;
-                assert!(again - died <= bound, "seed {seed}: {:?}", again - died);
+                assert!(again - died <= bound, "{mode:?} seed {seed}: {:?}", again - died);
             }
             let verdict = fleet.drained(20 * SECOND).await;
             // What was not recorded when it died: at most what it was given in one interval of checkpoints.
-            assert!(verdict.repeated <= 20 * 5, "seed {seed}: {verdict}");
+            assert!(verdict.repeated <= 20 * 5, "{mode:?} seed {seed}: {verdict}");
         });
     }
 }
 
 #[test]
 fn a_graceful_stop_repeats_nothing_and_its_shards_move_at_once() {
-    for seed in seeds(20) {
+    for (mode, seed) in in_both_modes(20) {
         sim::run(seed, |sim| async move {
             let setup = Setup { conduct: Conduct { per_batch: SECOND / 5, ..Conduct::default() }, ..Setup::new(6) };
-            let fleet = setup.build(&sim);
+            let fleet = setup.under(mode).build(&sim);
             let [a, b, c] = ["a", "b", "c"].map(|name| fleet.join(name));
             sim.sleep(100 * SECOND).await;
             keep_writing(&sim, &fleet, 60 * SECOND);
             sim.sleep(20 * SECOND).await;
-            assert_eq!(c.owned().len(), 2, "seed {seed}");
+            assert_eq!(c.owned().len(), 2, "{mode:?} seed {seed}");
             let node = c.node.clone();
             let report = c.stop().await;
             sim.settle().await;
             assert_eq!(node.tasks(), [], "a worker that has ended leaves no task behind");
-            assert_eq!((report.released, report.abandoned), (2, 0), "seed {seed}");
+            assert_eq!((report.released, report.abandoned), (2, 0), "{mode:?} seed {seed}");
             sim.sleep(2 * SECOND).await;
-            assert_eq!(owned(&[a, b]), [3, 3], "seed {seed}");
+            assert_eq!(owned(&[a, b]), [3, 3], "{mode:?} seed {seed}");
             let verdict = fleet.drained(60 * SECOND).await;
-            assert_eq!(verdict.repeated, 0, "seed {seed}: {verdict}");
+            assert_eq!(verdict.repeated, 0, "{mode:?} seed {seed}: {verdict}");
         });
     }
 }
 
 #[test]
 fn a_rolling_deploy_delivers_no_record_twice() {
-    for seed in seeds(20) {
+    for (mode, seed) in in_both_modes(20) {
         sim::run(seed, |sim| async move {
-            let fleet = Setup::new(8).build(&sim);
+            let fleet = Setup::new(8).under(mode).build(&sim);
             let mut old: Vec<Member> = ["a", "b", "c", "d"].iter().map(|name| fleet.join(name)).collect();
             keep_writing(&sim, &fleet, 400 * SECOND);
             sim.sleep(60 * SECOND).await;
@@ -94,9 +94,9 @@ fn a_rolling_deploy_delivers_no_record_twice() {
                 sim.sleep(15 * SECOND).await;
             }
             let verdict = fleet.drained(400 * SECOND).await;
-            assert_eq!(verdict.repeated, 0, "seed {seed}: {verdict}");
+            assert_eq!(verdict.repeated, 0, "{mode:?} seed {seed}: {verdict}");
             sim.sleep(60 * SECOND).await;
-            assert_eq!(owned(&new), [2; 4], "seed {seed}");
+            assert_eq!(owned(&new), [2; 4], "{mode:?} seed {seed}");
             let lost = |event: &kcl_core::EventKind| matches!(event, kcl_core::EventKind::LeaseLost { .. });
             assert_eq!(new.iter().map(|worker| worker.events.count(lost)).sum::<usize>(), 0);
         });
@@ -105,26 +105,26 @@ fn a_rolling_deploy_delivers_no_record_twice() {
 
 #[test]
 fn a_worker_that_joins_gets_its_share_and_nothing_is_repeated() {
-    for seed in seeds(20) {
+    for (mode, seed) in in_both_modes(20) {
         sim::run(seed, |sim| async move {
-            let fleet = Setup::new(6).build(&sim);
+            let fleet = Setup::new(6).under(mode).build(&sim);
             let a = fleet.join("a");
             keep_writing(&sim, &fleet, 120 * SECOND);
             sim.sleep(60 * SECOND).await;
             let b = fleet.join("b");
             sim.sleep(5 * SECOND).await;
             let verdict = fleet.drained(200 * SECOND).await;
-            assert_eq!(owned(&[a, b]), [3, 3], "seed {seed}");
-            assert_eq!(verdict.repeated, 0, "seed {seed}: {verdict}");
+            assert_eq!(owned(&[a, b]), [3, 3], "{mode:?} seed {seed}");
+            assert_eq!(verdict.repeated, 0, "{mode:?} seed {seed}: {verdict}");
         });
     }
 }
 
 #[test]
 fn all_workers_may_start_and_die_at_the_same_instant() {
-    for seed in seeds(20) {
+    for (mode, seed) in in_both_modes(20) {
         sim::run(seed, |sim| async move {
-            let fleet = Setup::new(5).build(&sim);
+            let fleet = Setup::new(5).under(mode).build(&sim);
             fleet.write(500, 50);
             for _ in 0..4 {
                 let workers = ["a", "b", "c"].map(|name| fleet.join(name));
@@ -137,45 +137,51 @@ fn all_workers_may_start_and_die_at_the_same_instant() {
             let [a, b, c] = ["a", "b", "c"].map(|name| fleet.join(name));
             fleet.drained(30 * SECOND).await;
             sim.sleep(120 * SECOND).await;
-            assert_eq!(owned(&[a, b, c]).iter().sum::<usize>(), 5, "seed {seed}");
+            assert_eq!(owned(&[a, b, c]).iter().sum::<usize>(), 5, "{mode:?} seed {seed}");
             // Those that died left no item behind.
             let items = fleet.leases.snapshot();
             let workers = items.iter().filter(|item| matches!(item, kcl_core::TableItem::Worker(_)));
-            assert_eq!(workers.count(), 3, "seed {seed}");
+            assert_eq!(workers.count(), 3, "{mode:?} seed {seed}");
         });
     }
 }
 
 #[test]
 fn a_shard_that_moves_says_why_it_starts() {
-    sim::run(1, |sim| async move {
-        let fleet = Setup::new(2).build(&sim);
-        let a = fleet.join("a");
-        sim.sleep(10 * SECOND).await;
-        a.stop().await;
-        let b = fleet.join("b");
-        sim.sleep(10 * SECOND).await;
-        let reason = |wanted: StartReason| move |event: &kcl_core::EventKind| matches!(event, kcl_core::EventKind::LeaseAcquired { reason, .. } if *reason == wanted);
-        assert_eq!(b.events.count(reason(StartReason::HandedOver)), 2);
-        b.crash();
-        let c = fleet.join("c");
-        sim.sleep(30 * SECOND).await;
-        assert_eq!(c.events.count(reason(StartReason::TakenOver)), 2);
-    });
+    for (mode, seed) in in_both_modes(1) {
+        sim::run(seed, |sim| async move {
+            let fleet = Setup::new(2).under(mode).build(&sim);
+            let a = fleet.join("a");
+            sim.sleep(10 * SECOND).await;
+            a.stop().await;
+            let b = fleet.join("b");
+            sim.sleep(10 * SECOND).await;
+            let reason = |wanted: StartReason| move |event: &kcl_core::EventKind| matches!(event, kcl_core::EventKind::LeaseAcquired { reason, .. } if *reason == wanted);
+            assert_eq!(b.events.count(reason(StartReason::HandedOver)), 2);
+            b.crash();
+            let c = fleet.join("c");
+            sim.sleep(30 * SECOND).await;
+            assert_eq!(c.events.count(reason(StartReason::TakenOver)), 2);
+        });
+    }
 }
 
 #[test]
 fn a_calm_fleet_moves_nothing() {
-    for seed in seeds(5) {
+    for (mode, seed) in in_both_modes(5) {
         sim::run(seed, |sim| async move {
-            let fleet = Setup::new(7).build(&sim);
+            let fleet = Setup::new(7).under(mode).build(&sim);
             let workers: Vec<Member> = ["a", "b", "c"].iter().map(|name| fleet.join(name)).collect();
             sim.sleep(120 * SECOND).await;
             let before: Vec<_> = workers.iter().map(Member::owned).collect();
             let told: usize = workers.iter().map(|worker| worker.events.all().len()).sum();
             sim.sleep(3600 * SECOND).await;
-            assert_eq!(workers.iter().map(Member::owned).collect::<Vec<_>>(), before, "seed {seed}");
-            assert_eq!(workers.iter().map(|worker| worker.events.all().len()).sum::<usize>(), told, "seed {seed}");
+            assert_eq!(workers.iter().map(Member::owned).collect::<Vec<_>>(), before, "{mode:?} seed {seed}");
+            assert_eq!(
+                workers.iter().map(|worker| worker.events.all().len()).sum::<usize>(),
+                told,
+                "{mode:?} seed {seed}"
+            );
         });
     }
 }

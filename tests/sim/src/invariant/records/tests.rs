@@ -1,6 +1,9 @@
 //! Synthetic histories, each with one thing wrong.
 
+use std::time::Duration;
+
 use super::*;
+use crate::history::Session;
 
 fn n(number: u128) -> SequenceNumber {
     SequenceNumber::from_u128(number)

@@ -1,0 +1,491 @@
+//! An operator's calls on the table in memory.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use expect_test::expect;
+
+use super::*;
+use crate::contract::{BootstrapMarker, SCHEMA_VERSION, TableItem, TableMeta, WorkerState};
+use crate::model::{KeyForm, NewLease, PendingCheckpoint, StartPosition};
+use crate::reference::MemoryLeaseTable;
+use crate::testing::{run, virtual_rt};
+use crate::wrap::{FaultyLeaseTable, LeaseFault, LeaseOperation, ObservedLeaseTable};
+use std::time::{Duration, SystemTime};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn stream() -> StreamArn {
+    "arn:aws:dynamodb:eu-west-1:123456789012:table/T/stream/l".parse().expect("an ARN")
+}
+
+fn at(n: u128) -> Checkpoint {
+    Checkpoint::Sequence(SequenceNumber::from_u128(n))
+}
+
+fn owner(name: &str) -> Owner {
+    WorkerId::new(name, 1).expect("a name").owner()
+}
+
+fn new_lease(shard: &str, parent: Option<&str>) -> NewLease {
+    let shard: ShardId = shard.parse().expect("a shard");
+    NewLease {
+        key: LeaseKey::of(KeyForm::Qualified, &stream(), &shard),
+        stream: stream(),
+        shard,
+        owner: None,
+        parent: parent.map(|parent| parent.parse().expect("a shard")),
+        starting_sequence: None,
+        start_at: None,
+        root: parent.is_none(),
+    }
+}
+
+fn key(shard: &str) -> LeaseKey {
+    new_lease(shard, None).key
+}
+
+/// A lease of the stream in some state.
+fn put(table: &MemoryLeaseTable, shard: &str, parent: Option<&str>, checkpoint: Checkpoint, owned_by: Option<&str>) {
+    let mut lease = new_lease(shard, parent).created();
+    lease.checkpoint = checkpoint;
+    lease.owner = owned_by.map(owner);
+    lease.counter.0 = 10;
+    table.put_lease(lease);
+}
+
+fn get(table: &MemoryLeaseTable, shard: &str) -> Lease {
+    let leases = table.leases();
+    leases.into_iter().find(|lease| lease.shard.as_str() == shard).expect("it is there")
+}
+
+/// `a` is finished and so is its child `b`; `c` continues `b` and is read; `d` is a half read child of `a`; `z` has nothing to do with
+/// them.
+fn lineage() -> MemoryLeaseTable {
+    let table = MemoryLeaseTable::new();
+    put(&table, "a", None, Checkpoint::ShardEnd, None);
+    put(&table, "b", Some("a"), Checkpoint::ShardEnd, None);
+    put(&table, "c", Some("b"), at(30), Some("w"));
+    put(&table, "d", Some("a"), at(40), None);
+    put(&table, "z", None, at(50), Some("w"));
+    table
+}
+
+fn admin(table: &MemoryLeaseTable) -> Admin {
+    Admin::new(Arc::new(table.clone()), virtual_rt())
+}
+
+#[test]
+fn a_rewind_takes_back_a_shard_and_everything_that_continues_it() {
+    run(async {
+        let table = lineage();
+        let z = get(&table, "z");
+        let rewound =
+            admin(&table).rewind(&key("a"), RewindTo::After(SequenceNumber::from_u128(5))).await.expect("done");
+        let shards: Vec<&str> = rewound.iter().map(|one| one.shard.as_str()).collect();
+        assert_eq!(shards, ["a", "b", "d", "c"]);
+        assert_eq!((rewound[0].from, rewound[0].to), (Checkpoint::ShardEnd, at(5)));
+        assert_eq!(rewound[3].owner, Some(owner("w")));
+        assert_eq!(get(&table, "a").checkpoint, at(5));
+        for shard in ["b", "c", "d"] {
+            assert_eq!(get(&table, shard).checkpoint, Checkpoint::TrimHorizon, "{shard}");
+        }
+        assert_eq!(get(&table, "z"), z, "what does not continue it is left alone");
+        assert!(table.leases().iter().all(|lease| !lease.loss_accepted), "the operator named a record");
+    });
+}
+
+#[test]
+fn nobody_may_take_a_rewound_lease_while_a_child_of_it_may_still_be_read() {
+    run(async {
+        let table = lineage();
+        admin(&table).rewind(&key("a"), RewindTo::TrimHorizon).await.expect("done");
+        for (shard, holder) in [("a", Some(owner("w"))), ("c", Some(owner("w")))] {
+            let lease = get(&table, shard);
+            assert_eq!((lease.owner, lease.evicted), (holder, true), "{shard}");
+        }
+        // Nobody held these. A reader that sees them before it sees the parent must still not take them.
+        for shard in ["b", "d"] {
+            let lease = get(&table, shard);
+            assert_eq!(
+                (lease.owner.expect("held").as_str(), lease.evicted),
+                ("operator/0000000000000000", true),
+                "{shard}"
+            );
+        }
+        assert!(["a", "b", "c", "d"].iter().all(|shard| get(&table, shard).loss_accepted));
+    });
+}
+
+#[test]
+fn a_rewound_lease_that_nobody_reads_is_free_at_once() {
+    run(async {
+        let table = MemoryLeaseTable::new();
+        put(&table, "a", None, at(9), None);
+        // The Java library leaves the owner of a finished lease named.
+        put(&table, "b", None, Checkpoint::ShardEnd, Some("java"));
+        for shard in ["a", "b"] {
+            admin(&table).rewind(&key(shard), RewindTo::TrimHorizon).await.expect("done");
+            let lease = get(&table, shard);
+            assert_eq!((lease.owner, lease.evicted, lease.checkpoint), (None, false, Checkpoint::TrimHorizon));
+        }
+    });
+}
+
+#[test]
+fn a_rewind_takes_what_was_prepared_and_the_filter_with_it_and_leaves_a_stop() {
+    run(async {
+        let table = MemoryLeaseTable::new();
+        put(&table, "a", None, at(9), None);
+        let mut lease = get(&table, "a");
+        lease.pending = Some(PendingCheckpoint { at: at(12), state: None });
+        lease.start_at = Some(SystemTime::UNIX_EPOCH + SECOND);
+        lease.stop = Some(StopReason::ProcessorFailed { error: "it broke".to_owned() });
+        table.put_lease(lease.clone());
+        let rewound = admin(&table).rewind(&key("a"), RewindTo::TrimHorizon).await.expect("done");
+        assert_eq!(rewound[0].stop, lease.stop);
+        let now = get(&table, "a");
+        assert_eq!((now.pending, now.start_at, now.stop), (None, None, lease.stop));
+    });
+}
+
+#[test]
+fn a_rewind_only_goes_back() {
+    run(async {
+        let table = MemoryLeaseTable::new();
+        put(&table, "a", None, at(9), None);
+        put(&table, "b", None, Checkpoint::TrimHorizon, None);
+        let before = table.leases();
+        let admin = admin(&table);
+        for to in [9, 10] {
+            let forward = admin.rewind(&key("a"), RewindTo::After(SequenceNumber::from_u128(to))).await;
+            assert!(matches!(forward, Err(AdminError::NotBack { .. })), "{forward:?}");
+        }
+        let unread = admin.rewind(&key("b"), RewindTo::After(SequenceNumber::from_u128(1))).await;
+        assert!(matches!(unread, Err(AdminError::NotBack { .. })), "{unread:?}");
+        assert_eq!(admin.rewind(&key("b"), RewindTo::TrimHorizon).await.expect("nothing to do"), []);
+        let unknown = admin.rewind(&key("x"), RewindTo::TrimHorizon).await;
+        assert!(matches!(unknown, Err(AdminError::NoLease { .. })), "{unknown:?}");
+        assert_eq!(table.leases(), before);
+    });
+}
+
+#[test]
+fn a_lineage_that_one_step_cannot_hold_is_refused_whole() {
+    run(async {
+        let table = MemoryLeaseTable::new();
+        put(&table, "a", None, Checkpoint::ShardEnd, None);
+        for n in 0..100 {
+            put(&table, &format!("child-{n}"), Some("a"), at(1), None);
+        }
+        let before = table.leases();
+        let refused = admin(&table).rewind(&key("a"), RewindTo::TrimHorizon).await;
+        assert!(matches!(refused, Err(AdminError::TooManyDescendants { count: 101, .. })), "{refused:?}");
+        assert_eq!(table.leases(), before);
+    });
+}
+
+#[test]
+fn a_whole_stream_is_rewound_and_no_other() {
+    run(async {
+        let table = lineage();
+        let mut other = new_lease("o", None);
+        other.stream = "arn:aws:dynamodb:eu-west-1:123456789012:table/O/stream/l".parse().expect("an ARN");
+        other.key = LeaseKey::of(KeyForm::Qualified, &other.stream, &other.shard);
+        let mut other = other.created();
+        other.checkpoint = at(3);
+        table.put_lease(other.clone());
+        let rewound = admin(&table).rewind_stream(&stream()).await.expect("done");
+        assert_eq!(rewound.len(), 5);
+        for lease in table.leases() {
+            let expected = if lease.shard.as_str() == "o" { at(3) } else { Checkpoint::TrimHorizon };
+            assert_eq!(lease.checkpoint, expected, "{}", lease.shard);
+        }
+        let elsewhere = "arn:aws:dynamodb:eu-west-1:123456789012:table/X/stream/l".parse().expect("an ARN");
+        let unknown = admin(&table).rewind_stream(&elsewhere).await;
+        assert!(matches!(unknown, Err(AdminError::NoStream { .. })), "{unknown:?}");
+    });
+}
+
+#[test]
+fn a_write_that_an_owner_was_faster_than_is_decided_anew() {
+    run(async {
+        let table = lineage();
+        // The owner of `c` renews it between the operator's read and write, three times.
+        let (inner, renewals) = (table.clone(), AtomicUsize::new(0));
+        let observed = ObservedLeaseTable::new(Arc::new(table.clone()), move |call| {
+            if call.operation == LeaseOperation::Get
+                && call.subject.ends_with(":c")
+                && renewals.fetch_add(1, Ordering::SeqCst) < 3
+            {
+                inner.put_lease(get(&inner, "c").after(&LeaseWrite::renew()));
+            }
+        });
+        let admin = Admin::new(Arc::new(observed), virtual_rt());
+        admin.rewind(&key("a"), RewindTo::TrimHorizon).await.expect("done");
+        assert_eq!(get(&table, "c").checkpoint, Checkpoint::TrimHorizon);
+        assert_eq!(get(&table, "a").counter.0, 11, "written once");
+    });
+}
+
+#[test]
+fn a_write_whose_answer_was_lost_is_recognised() {
+    run(async {
+        let (table, lost) = (lineage(), AtomicUsize::new(0));
+        let faulty = FaultyLeaseTable::new(Arc::new(table.clone()), virtual_rt(), move |call| {
+            let first = call.operation == LeaseOperation::WriteAll && lost.fetch_add(1, Ordering::SeqCst) == 0;
+            if first { LeaseFault::ReplyLost } else { LeaseFault::None }
+        });
+        let admin = Admin::new(Arc::new(faulty), virtual_rt());
+        assert_eq!(admin.rewind(&key("a"), RewindTo::TrimHorizon).await.expect("done").len(), 4);
+        assert_eq!(get(&table, "a").counter.0, 11, "written once");
+    });
+}
+
+#[test]
+fn a_write_that_may_still_be_applied_is_an_error_that_says_so() {
+    run(async {
+        let table = lineage();
+        let faulty = FaultyLeaseTable::new(Arc::new(table.clone()), virtual_rt(), |call| match call.operation {
+            LeaseOperation::WriteAll => LeaseFault::Late { applied_after: 3600 * SECOND, told_after: None },
+            _ => LeaseFault::None,
+        });
+        let admin = Admin::new(Arc::new(faulty), virtual_rt());
+        let unknown = admin.rewind(&key("a"), RewindTo::TrimHorizon).await;
+        assert!(matches!(unknown, Err(AdminError::Unknown { .. })), "{unknown:?}");
+    });
+}
+
+#[test]
+fn an_owner_is_made_to_let_go() {
+    run(async {
+        let table = lineage();
+        let admin = admin(&table);
+        let to = WorkerId::new("v", 2).expect("a name");
+        assert_eq!(admin.release(&key("c"), Some(&to)).await.expect("done"), owner("w"));
+        let lease = get(&table, "c");
+        assert_eq!((lease.owner, lease.evicted, lease.intended_for), (Some(owner("w")), true, Some(to.owner())));
+        assert_eq!((lease.checkpoint, lease.counter.0), (at(30), 11));
+        for shard in ["a", "d"] {
+            let nobody = admin.release(&key(shard), None).await;
+            assert!(matches!(nobody, Err(AdminError::NotOwned { .. })), "{nobody:?}");
+        }
+    });
+}
+
+#[test]
+fn a_worker_whose_leases_do_not_show_that_it_lives_is_evicted_with_its_lease() {
+    run(async {
+        let meta = |liveness| TableMeta { schema: SCHEMA_VERSION, liveness, key_form: KeyForm::Qualified };
+        for (liveness, state) in [(Liveness::PerLease, WorkerState::Live), (Liveness::PerWorker, WorkerState::Evicted)]
+        {
+            for call in [0, 1] {
+                let table = lineage();
+                let (w, v) = (WorkerId::new("w", 1).expect("a name"), WorkerId::new("v", 1).expect("a name"));
+                table.fix_meta(&meta(liveness)).await.expect("fixed");
+                for worker in [&w, &v] {
+                    table.register_worker(worker, 100).await.expect("registered");
+                }
+                let admin = admin(&table);
+                if call == 0 {
+                    admin.release(&key("c"), None).await.map(drop).expect("done");
+                } else {
+                    admin.rewind(&key("a"), RewindTo::TrimHorizon).await.map(drop).expect("done");
+                }
+                assert_eq!(table.worker(&w).await.expect("read").expect("there").state, state);
+                assert_eq!(table.worker(&v).await.expect("read").expect("there").state, WorkerState::Live);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_worker_is_evicted_by_name() {
+    run(async {
+        let table = MemoryLeaseTable::new();
+        let w = WorkerId::new("w", 1).expect("a name");
+        let unknown = admin(&table).evict_worker(&w).await;
+        assert!(matches!(unknown, Err(AdminError::NoWorker { .. })), "{unknown:?}");
+        table.register_worker(&w, 100).await.expect("registered");
+        for _ in 0..2 {
+            admin(&table).evict_worker(&w).await.expect("done");
+            assert_eq!(table.worker(&w).await.expect("read").expect("there").state, WorkerState::Evicted);
+        }
+    });
+}
+
+#[test]
+fn a_stop_is_cleared_and_only_a_loss_can_be_skipped() {
+    run(async {
+        let failed = StopReason::ProcessorFailed { error: "it broke".to_owned() };
+        let lost = StopReason::DataLost { lost: "some".to_owned() };
+        for (reason, resume, cleared) in [
+            (failed.clone(), Resume::Retry, true),
+            (failed, Resume::SkipLost, false),
+            (lost.clone(), Resume::Retry, true),
+            (lost, Resume::SkipLost, true),
+        ] {
+            let table = MemoryLeaseTable::new();
+            put(&table, "a", None, at(9), None);
+            let mut lease = get(&table, "a");
+            lease.stop = Some(reason.clone());
+            table.put_lease(lease);
+            let result = admin(&table).clear_stop(&key("a"), resume).await;
+            let now = get(&table, "a");
+            if cleared {
+                assert_eq!(result.expect("cleared"), reason);
+                assert_eq!((now.stop, now.loss_accepted), (None, resume == Resume::SkipLost));
+                let again = admin(&table).clear_stop(&key("a"), resume).await;
+                assert!(matches!(again, Err(AdminError::NotStopped { .. })), "{again:?}");
+            } else {
+                assert!(matches!(result, Err(AdminError::NotALoss { .. })), "{result:?}");
+                assert_eq!(now.stop, Some(reason));
+            }
+        }
+    });
+}
+
+/// A table with everything that this library adds.
+async fn ours() -> MemoryLeaseTable {
+    let table = lineage();
+    table.register_worker(&WorkerId::new("w", 1).expect("a name"), 100).await.expect("registered");
+    let marker = BootstrapMarker {
+        stream: stream(),
+        at: SystemTime::UNIX_EPOCH,
+        start: StartPosition::TrimHorizon,
+        complete: true,
+    };
+    table.fix_marker(&marker).await.expect("fixed");
+    let meta = TableMeta { schema: SCHEMA_VERSION, liveness: Liveness::PerLease, key_form: KeyForm::Qualified };
+    table.fix_meta(&meta).await.expect("fixed");
+    table.put_foreign("Leader", "it is of the entity type LEADER");
+    table
+}
+
+#[test]
+fn what_is_ours_is_removed_and_nothing_else() {
+    run(async {
+        let table = ours().await;
+        let before = table.leases();
+        let removed = admin(&table).remove_ours(30 * SECOND).await.expect("done");
+        assert_eq!(removed, Removed { leases: 5, workers: 1, markers: 1, meta: true });
+        let items = table.snapshot();
+        let rest = items.iter().filter(|item| !matches!(item, TableItem::Lease(_)));
+        assert_eq!(rest.count(), 1, "the foreign item stays");
+        for (before, after) in before.iter().zip(table.leases()) {
+            assert!(!after.has_own_attributes());
+            assert_eq!((&after.checkpoint, &after.parents), (&before.checkpoint, &before.parents));
+            assert_eq!(after.owner, None, "of a worker that is gone");
+        }
+        assert_eq!(admin(&table).remove_ours(SECOND).await.expect("nothing to do"), Removed::default());
+    });
+}
+
+#[test]
+fn nothing_is_removed_under_a_fleet_that_lives() {
+    run(async {
+        let (table, rt) = (ours().await, virtual_rt());
+        let alive = table.clone();
+        let beat = async {
+            rt.sleep(5 * SECOND).await;
+            let worker = alive.worker(&WorkerId::new("w", 1).expect("a name")).await.expect("read").expect("there");
+            alive.write_worker(&worker, WorkerState::Live).await.expect("alive");
+            alive.put_lease(get(&alive, "c").after(&LeaseWrite::renew()));
+            (alive.snapshot(), rt.sleep(60 * SECOND).await)
+        };
+        let admin = admin(&table);
+        let (removed, (before, ())) = futures::join!(admin.remove_ours(10 * SECOND), beat);
+        let error = removed.expect_err("it lives").to_string();
+        assert!(error.contains("w/0000000000000001 moved") && error.contains("wrote the lease"), "{error}");
+        assert_eq!(table.snapshot(), before);
+    });
+}
+
+#[test]
+fn a_stopped_shard_is_cleared_before_another_library_reads_on() {
+    run(async {
+        let table = lineage();
+        let mut lease = get(&table, "d");
+        lease.stop = Some(StopReason::DataLost { lost: "some".to_owned() });
+        table.put_lease(lease);
+        let refused = admin(&table).remove_ours(SECOND).await;
+        assert!(matches!(&refused, Err(AdminError::Stopped { keys }) if *keys == [key("d")]), "{refused:?}");
+    });
+}
+
+#[test]
+fn a_list_shows_what_each_lease_waits_for_in_names_that_stay() {
+    run(async {
+        let table = ours().await;
+        admin(&table).rewind(&key("b"), RewindTo::TrimHorizon).await.expect("done");
+        let view = admin(&table).list().await.expect("read");
+        let states: Vec<(&str, LeaseState)> =
+            view.leases.iter().map(|lease| (lease.shard.as_str(), lease.state)).collect();
+        assert_eq!(
+            states,
+            [
+                ("a", LeaseState::Finished),
+                ("b", LeaseState::Evicted),
+                ("c", LeaseState::WaitingForParent),
+                ("d", LeaseState::Free),
+                ("z", LeaseState::Owned)
+            ]
+        );
+        assert_eq!(view.find("c").len(), 1);
+        assert_eq!(view.find(key("c").as_str()), view.find("c"));
+        let json = |value: &dyn Fn() -> serde_json::Value| serde_json::to_string_pretty(&value()).expect("JSON");
+        let value = serde_json::to_value(&view).expect("JSON");
+        expect![[r#"
+            {
+              "checkpoint": "SHARD_END",
+              "children": [
+                "b",
+                "d"
+              ],
+              "counter": 10,
+              "intended_for": null,
+              "key": "123456789012:eu-west-1$123456789012$T$l:1:a",
+              "loss_accepted": false,
+              "owner": null,
+              "parents": [],
+              "prepared": null,
+              "shard": "a",
+              "start_at_ms": null,
+              "state": "finished",
+              "stop": null,
+              "stream": "arn:aws:dynamodb:eu-west-1:123456789012:table/T/stream/l"
+            }"#]]
+        .assert_eq(&json(&|| value["leases"][0].clone()));
+        expect![[r#"
+            [
+              [
+                {
+                  "counter": 0,
+                  "id": "w/0000000000000001",
+                  "leases": 3,
+                  "state": "live",
+                  "weight": 100
+                }
+              ],
+              [
+                {
+                  "at_ms": 0,
+                  "complete": true,
+                  "start": "TRIM_HORIZON",
+                  "stream": "arn:aws:dynamodb:eu-west-1:123456789012:table/T/stream/l"
+                }
+              ],
+              {
+                "key_form": "qualified",
+                "liveness": "per_lease",
+                "schema": 1
+              },
+              [
+                {
+                  "key": "Leader",
+                  "why": "it is of the entity type LEADER"
+                }
+              ]
+            ]"#]]
+        .assert_eq(&json(&|| serde_json::json!([value["workers"], value["markers"], value["meta"], value["foreign"]])));
+    });
+}

@@ -1,0 +1,139 @@
+//! Which of a table's streams is read: one that was disabled first, to its end, then the one that was enabled after it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::lineage;
+use super::listing::Listing;
+use crate::model::{Lease, ShardId, StreamArn, StreamStatus};
+
+/// The streams that an application has begun on, and those of them that it has not finished.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Begun {
+    begun: BTreeSet<StreamArn>,
+    unfinished: BTreeSet<StreamArn>,
+}
+
+impl Begun {
+    /// What the leases and markers of a lease table show. Leases that are not known to be of any stream are left out.
+    pub(crate) fn of<'a>(
+        leases: impl Iterator<Item = (&'a StreamArn, &'a Lease)>,
+        markers: impl Iterator<Item = &'a StreamArn>,
+    ) -> Self {
+        let mut this = Self { begun: markers.cloned().collect(), unfinished: BTreeSet::new() };
+        for (stream, lease) in leases {
+            this.begun.insert(stream.clone());
+            if !lease.is_finished() {
+                this.unfinished.insert(stream.clone());
+            }
+        }
+        this
+    }
+
+    /// Whether the application has begun on the stream.
+    pub(crate) fn contains(&self, stream: &StreamArn) -> bool {
+        self.begun.contains(stream)
+    }
+
+    /// The stream to begin with, of the table whose newest is `newest`: the oldest that is not finished; else the last that was begun,
+    /// whose successor is found once it is seen to be finished; else the newest.
+    pub(crate) fn first_to_read(&self, newest: &StreamArn) -> StreamArn {
+        let of_table = |streams: &'_ BTreeSet<StreamArn>| {
+            // The streams of a table sort by age.
+            streams.iter().filter(|stream| stream.is_of_same_table(newest)).cloned().collect::<Vec<_>>()
+        };
+        let oldest_unfinished = of_table(&self.unfinished).into_iter().next();
+        oldest_unfinished.or_else(|| of_table(&self.begun).pop()).unwrap_or_else(|| newest.clone())
+    }
+}
+
+/// The stream that follows `old`, of those that its table is said to have.
+pub(crate) fn successor<'a>(old: &StreamArn, streams: impl Iterator<Item = &'a StreamArn>) -> Option<&'a StreamArn> {
+    streams.filter(|stream| stream.is_of_same_table(old) && *stream > old).min()
+}
+
+/// Whether nothing of a stream is left to read: it is switched off, and every shard is finished. `leases` are all leases of the
+/// stream. One that is stopped holds up what follows.
+pub(crate) fn is_drained(listing: &Listing, leases: &BTreeMap<ShardId, Lease>) -> bool {
+    listing.status() == StreamStatus::Disabled
+        && leases.values().all(Lease::is_finished)
+        && lineage::all_covered(listing, leases)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{KeyForm, LeaseKey, LeaseWrite, NewLease, Shard};
+
+    fn arn(table: &str, day: u8) -> StreamArn {
+        format!("arn:aws:dynamodb:r:123456789012:table/{table}/stream/2026-01-{day:02}").parse().expect("legal")
+    }
+
+    fn shard(name: &str, parent: Option<&str>) -> Shard {
+        let id = |name: &str| name.parse().expect("legal");
+        Shard { id: id(name), parent: parent.map(id), starting: None, ending: None }
+    }
+
+    fn lease(stream: &StreamArn, name: &str, finished: bool) -> Lease {
+        let shard: ShardId = name.parse().expect("legal");
+        let key = LeaseKey::of(KeyForm::Qualified, stream, &shard);
+        let stream = stream.clone();
+        let new = NewLease {
+            key,
+            stream,
+            shard,
+            owner: None,
+            parent: None,
+            starting_sequence: None,
+            start_at: None,
+            root: true,
+        };
+        if finished { new.created().after(&LeaseWrite::finish(BTreeSet::new())) } else { new.created() }
+    }
+
+    fn begun(leases: &[(u8, bool)], markers: &[u8]) -> Begun {
+        let leases: Vec<_> =
+            leases.iter().map(|(day, done)| (arn("t", *day), lease(&arn("t", *day), "s", *done))).collect();
+        let markers: Vec<_> = markers.iter().map(|day| arn("t", *day)).collect();
+        Begun::of(leases.iter().map(|(arn, lease)| (arn, lease)), markers.iter())
+    }
+
+    #[test]
+    fn the_oldest_unfinished_stream_comes_first() {
+        for (leases, markers, first) in [
+            (&[][..], &[][..], 9),
+            (&[(3, false)], &[3], 3),
+            (&[(3, true), (5, false)], &[3, 5], 5),
+            (&[(3, false), (5, false)], &[3, 5], 3),
+            (&[(3, true)], &[3], 3),
+            (&[(3, true), (5, true)], &[3, 5], 5),
+            (&[], &[4], 4),
+        ] {
+            assert_eq!(begun(leases, markers).first_to_read(&arn("t", 9)), arn("t", first), "{leases:?} {markers:?}");
+        }
+        assert_eq!(begun(&[(3, false)], &[3]).first_to_read(&arn("other", 9)), arn("other", 9));
+    }
+
+    #[test]
+    fn the_next_newer_stream_of_the_same_table_follows() {
+        let listed = [arn("t", 1), arn("t", 7), arn("t", 5), arn("u", 4)];
+        assert_eq!(successor(&arn("t", 3), listed.iter()), Some(&arn("t", 5)));
+        assert_eq!(successor(&arn("t", 7), listed.iter()), None);
+    }
+
+    #[test]
+    fn a_stream_is_drained_when_it_is_off_and_every_shard_is_finished() {
+        let stream = arn("t", 1);
+        let leases = |all: &[(&str, bool)]| -> BTreeMap<ShardId, Lease> {
+            let leases = all.iter().map(|(name, finished)| lease(&stream, name, *finished));
+            leases.map(|lease| (lease.shard.clone(), lease)).collect()
+        };
+        let off = Listing::of(StreamStatus::Disabled, [shard("a", None), shard("b", Some("a"))]);
+        let on = Listing::of(StreamStatus::Enabled, [shard("a", None), shard("b", Some("a"))]);
+        let done = leases(&[("a", true), ("b", true)]);
+        assert!(is_drained(&off, &done) && !is_drained(&on, &done));
+        assert!(!is_drained(&off, &leases(&[("a", true)])), "the child has no lease yet");
+        assert!(!is_drained(&off, &leases(&[("a", true), ("b", false)])));
+        assert!(is_drained(&off, &leases(&[("b", true)])), "the lease of the parent was deleted");
+        assert!(is_drained(&Listing::of(StreamStatus::Disabled, []), &leases(&[])));
+    }
+}

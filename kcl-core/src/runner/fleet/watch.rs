@@ -1,0 +1,206 @@
+//! How a fleet runner looks after the other workers.
+//!
+//! ```text
+//!   point reads of two (every `observe_every`, in a large fleet) ─┐
+//!   scans ────────────────────────────────────────────────────────┴─► silent for D ──► fence ──► inherit
+//!   somebody has come or gone, and rings ──► one small read (as often) ──► scan
+//!   a lease names a worker that no scan shows ──► point read ──► gone ──► its leases may be taken
+//! ```
+
+use std::collections::BTreeSet;
+
+use super::{Done, Fleet};
+use crate::contract::{Liveness, Mono, Rt, StartReason, WorkerItem, WorkerState};
+use crate::model::{LeaseKey, Owner, WorkerId};
+use crate::policy::observe::Reply;
+use crate::policy::pacing;
+use crate::policy::round::{self, Farewell, Own, Streams};
+
+/// What a request about a worker's item brought.
+#[derive(Debug)]
+pub(in crate::runner) struct WorkerAnswer {
+    pub(in crate::runner) id: WorkerId,
+    /// When the request was sent.
+    pub(in crate::runner) asked: Reply,
+    /// The item, strongly consistent; nothing when the table did not answer.
+    pub(in crate::runner) item: Option<Option<WorkerItem>>,
+    /// This worker's own write has fenced it.
+    pub(in crate::runner) fenced_by_me: bool,
+}
+
+impl Fleet {
+    /// A lease has stood still long enough between two looks at the table. A worker whose looks fail sees everything stand still, and
+    /// leaves it to those that see.
+    pub(super) fn lease_expired(&mut self) {
+        let now = self.session.rt().now();
+        self.next_expiry = None;
+        let sees = now.since(self.last_look) < self.session.access.timing.renew_every();
+        if sees || self.session.liveness == Liveness::PerWorker {
+            self.act(now);
+        }
+    }
+
+    /// Whether scans are so rare that the workers before this one are watched by point reads.
+    fn watches(&self) -> bool {
+        self.session.liveness == Liveness::PerWorker && self.pace > self.session.config.observe_every
+    }
+
+    /// Reads the items of the workers that this one watches, and fences those that have been silent for too long.
+    pub(super) fn watch(&mut self) {
+        let (session, now) = (self.session.clone(), self.session.rt().now());
+        self.next_watch = now + session.rt().jitter(session.config.observe_every);
+        if self.pace > session.config.observe_every {
+            let listening = session.clone();
+            self.jobs.push(Box::pin(async move {
+                Done::Rings(listening.access.bounded(listening.access.table.rings()).await.ok())
+            }));
+        }
+        if !self.watches() {
+            return;
+        }
+        self.look_after(now);
+        for id in pacing::watched(&self.seen, &session.id) {
+            self.ask_for(id);
+        }
+    }
+
+    fn ask_for(&mut self, id: WorkerId) {
+        if self.asking.insert(id.clone()) {
+            self.jobs.push(Box::pin(self.session.clone().ask_for(id, self.seen.asking())));
+        }
+    }
+
+    fn mark(&mut self, worker: WorkerItem, state: WorkerState) {
+        if self.asking.insert(worker.id.clone()) {
+            self.jobs.push(Box::pin(self.session.clone().mark(worker, state, self.seen.asking())));
+        }
+    }
+
+    /// Fences and removes workers that are gone, and asks for those that may be.
+    pub(super) fn look_after(&mut self, now: Mono) {
+        let session = self.session.clone();
+        let held = self.held_keys();
+        let own = self.own(&held);
+        let departed = round::departed(&self.seen, &own, session.access.timing, now);
+        let departed: Vec<_> = departed.into_iter().map(|(worker, what)| (worker.clone(), what)).collect();
+        let doubted = round::doubted(&self.seen, &own);
+        for (worker, what) in departed {
+            match what {
+                Farewell::Fence => self.mark(worker, WorkerState::Fenced),
+                Farewell::Delete => self.jobs.push(Box::pin(session.clone().remove(worker))),
+            }
+        }
+        for id in doubted {
+            self.ask_for(id);
+        }
+    }
+
+    /// Looks at once if somebody has told the fleet to.
+    pub(super) fn heard(&mut self, rings: Option<u64>) {
+        let Some(rings) = rings else { return };
+        if self.rings.replace(rings).is_some_and(|before| before != rings) {
+            self.look_now();
+        }
+    }
+
+    /// Asks a whole worker to let go, where only whole workers can be asked.
+    pub(super) fn evict_worker(&mut self, owner: &Owner) {
+        let worker = round::worker_of(owner).and_then(|id| self.seen.workers().get(&id));
+        let Some(worker) = worker.map(|seen| seen.item.clone()) else { return };
+        if worker.state.lives() {
+            self.mark(worker, WorkerState::Evicted);
+        }
+    }
+
+    /// Takes in what is known of a worker now.
+    pub(super) fn worker_answered(&mut self, answer: WorkerAnswer) {
+        let now = self.session.rt().now();
+        let WorkerAnswer { id, asked, item, fenced_by_me } = answer;
+        self.asking.remove(&id);
+        let Some(item) = item else { return };
+        let standing = |item: &WorkerItem| (item.state, item.weight);
+        let before = self.seen.workers().get(&id).map(|seen| standing(&seen.item));
+        let after = item.as_ref().map(standing);
+        self.seen.worker(&id, item, asked, now);
+        match after {
+            Some((WorkerState::Fenced, _)) => {
+                if fenced_by_me {
+                    self.inherit(&id);
+                }
+                self.act(now);
+            }
+            // It has left, and what it held is elsewhere than it was seen last.
+            None => self.look_now(),
+            Some(_) if before != after => self.look_now(),
+            Some(_) => self.prepare_for_silence(&id, now),
+        }
+        if before.is_some() && before.map(|(state, _)| state) != after.map(|(state, _)| state) {
+            self.look_now();
+        }
+        self.set_next_expiry(now);
+    }
+
+    /// A watched worker that is about to be fenced: what it holds is looked up before, so that it can be taken at once.
+    fn prepare_for_silence(&mut self, id: &WorkerId, now: Mono) {
+        let (timing, config) = (self.session.access.timing, &self.session.config);
+        let Some(seen) = self.seen.workers().get(id) else { return };
+        let early = timing.duration().saturating_sub(config.observe_every * 2).max(timing.renew_every() * 2);
+        if !self.watches() || !seen.stood_still(early, now) {
+            self.alarmed.remove(id);
+        } else if self.alarmed.insert(id.clone()) {
+            self.look_now();
+        }
+    }
+
+    /// Takes all that a worker held that this one has fenced. In a small fleet everybody has seen it, and the plan gives each its share.
+    fn inherit(&mut self, id: &WorkerId) {
+        self.alarmed.remove(id);
+        if !self.watches() {
+            return;
+        }
+        let held = self.held_keys();
+        let arns: Vec<_> = self.streams.keys().cloned().collect();
+        let streams = Streams { arns: &arns, form: self.session.form };
+        let room = self.session.config.max_leases.saturating_sub(held.len() + self.pending.len());
+        let estate = round::estate(&self.seen, &self.own(&held), &streams, id);
+        let estate: Vec<_> = estate.into_iter().take(room).cloned().collect();
+        tracing::info!(worker = %id, leases = estate.len(), "inheriting from a worker that is gone");
+        for lease in estate {
+            self.take(lease, StartReason::TakenOver, &streams);
+        }
+    }
+
+    /// Looks at the whole table at once; again, if a look is under way that may have begun too early.
+    pub(super) fn look_now(&mut self) {
+        self.look_again = self.observing;
+        self.next_observation = self.session.rt().now();
+    }
+
+    pub(super) fn held_keys(&self) -> BTreeSet<LeaseKey> {
+        self.held.keys().cloned().collect()
+    }
+
+    pub(super) fn own<'a>(&'a self, held: &'a BTreeSet<LeaseKey>) -> Own<'a> {
+        let session = &self.session;
+        Own {
+            id: &session.id,
+            weight: session.config.weight,
+            liveness: session.liveness,
+            leaving: self.leaving.is_some(),
+            held,
+            pending: &self.pending,
+        }
+    }
+
+    pub(super) fn set_next_expiry(&mut self, now: Mono) {
+        let held = BTreeSet::new();
+        self.next_expiry = round::next_expiry(&self.seen, &self.own(&held), self.session.access.timing, now);
+    }
+}
+
+/// Until `at`; at once where there is nothing to wait for.
+pub(super) async fn expired(rt: &Rt, at: Option<Mono>) {
+    if let Some(at) = at {
+        rt.sleep_until(at).await;
+    }
+}

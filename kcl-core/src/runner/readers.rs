@@ -1,0 +1,289 @@
+//! Keeps this application's reader slots, and holds up reading while a stream's slot is not held.
+//!
+//! ```text
+//!   registry ◄──look, renew── keeper (one for each stream) ──right to read──► gate ──► every fetch of the stream
+//! ```
+//! Every worker of the application does the same; whoever sees the slot stand still for a while renews it for all.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::fetch::describe;
+use crate::contract::{
+    Mono, Outcome, Reader, ReaderLimit, ReaderRegistry, ReaderSlot, ReaderSlots, RegistryError, RegistryErrorKind, Rt,
+    TaskClass, TaskHandle,
+};
+use crate::model::StreamArn;
+use crate::policy::foreign::{ForeignReaders, OwnCalls};
+use crate::policy::readers::{SlotStep, SlotWatch, all_fresh, slot_timing};
+use crate::policy::tenure::Validity;
+use crate::surface::config::ReaderPolicy;
+use crate::surface::event::{EventKind, Events};
+use crate::surface::{lock, metrics};
+
+/// How long one request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Tries of a round that others get in the way of.
+const TRIES: usize = 8;
+
+/// Between tries: so many workers of one application may begin at once.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The reader slots of one worker. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Readers {
+    slots: Option<Arc<Slots>>,
+    rt: Rt,
+    gates: Arc<Mutex<BTreeMap<StreamArn, Kept>>>,
+}
+
+/// A gate, and the task that opens and shuts it.
+#[derive(Debug)]
+struct Kept {
+    gate: Gate,
+    _keeper: Option<TaskHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Slots {
+    registry: Arc<dyn ReaderRegistry>,
+    me: Reader,
+    policy: ReaderPolicy,
+    limit: usize,
+    /// What was seen when the worker was built.
+    admitted: Mutex<BTreeMap<StreamArn, SlotWatch>>,
+}
+
+/// Why an application may not begin on a stream.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotAdmitted {
+    #[error(transparent)]
+    Limit(#[from] ReaderLimit),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+impl Readers {
+    /// Slots in `registry`; without one, or with [`ReaderPolicy::Off`], every stream may be read.
+    pub(crate) fn new(
+        registry: Option<(Arc<dyn ReaderRegistry>, Reader)>,
+        policy: ReaderPolicy,
+        limit: usize,
+        rt: Rt,
+    ) -> Self {
+        let slots = registry
+            .filter(|_| policy != ReaderPolicy::Off)
+            .map(|(registry, me)| Arc::new(Slots { registry, me, policy, limit, admitted: Mutex::default() }));
+        Self { slots, rt, gates: Arc::default() }
+    }
+
+    /// Claims or renews the application's slot of a stream before anything is begun.
+    ///
+    /// # Errors
+    /// Others hold the slots, or the registry cannot be asked.
+    ///
+    /// # Cancel safety
+    /// The slot may have been claimed; it frees itself.
+    pub(crate) async fn admit(&self, stream: &StreamArn) -> Result<(), NotAdmitted> {
+        let Some(slots) = &self.slots else { return Ok(()) };
+        let mut watch = SlotWatch::new(slots.me.clone(), slots.limit, self.rt.now());
+        let full = slots.round(stream, &mut watch, &self.rt).await?;
+        if !full.is_empty() && all_fresh(&full, self.rt.wall()) {
+            let holders = full.into_iter().map(|slot| slot.holder).collect();
+            return Err(ReaderLimit { stream: stream.clone(), holders }.into());
+        }
+        lock(&slots.admitted).insert(stream.clone(), watch);
+        Ok(())
+    }
+
+    /// The gate that every read of the stream goes through. The first call begins to keep the slot.
+    pub(crate) fn gate(&self, stream: &StreamArn, events: &Events) -> Gate {
+        let mut gates = lock(&self.gates);
+        if let Some(kept) = gates.get(stream) {
+            return kept.gate.clone();
+        }
+        let kept = match &self.slots {
+            None => Kept { gate: Gate::new(Right::Always, self.rt.clone()).0, _keeper: None },
+            Some(slots) => {
+                let right = if slots.policy == ReaderPolicy::Enforce { Right::Until(None) } else { Right::Always };
+                let (gate, rights) = Gate::new(right, self.rt.clone());
+                let admitted = lock(&slots.admitted).remove(stream);
+                let watch = admitted.unwrap_or_else(|| SlotWatch::new(slots.me.clone(), slots.limit, self.rt.now()));
+                let (slots, stream, events, rt) = (slots.clone(), stream.clone(), events.clone(), self.rt.clone());
+                let keeper = SlotKeeper { slots, stream, events, rt, rights, held: None };
+                let keeper = self.rt.spawn("reader slot", TaskClass::Lease, keeper.run(watch));
+                Kept { gate, _keeper: Some(keeper) }
+            }
+        };
+        let gate = kept.gate.clone();
+        gates.insert(stream.clone(), kept);
+        gate
+    }
+
+    /// Nothing of the stream is left to read: its slot is not renewed any more, and frees itself.
+    pub(crate) fn leave(&self, stream: &StreamArn) {
+        lock(&self.gates).remove(stream);
+    }
+}
+
+impl Slots {
+    /// Looks, and claims or renews where that is due. Returns who holds the slots where all are taken, else nobody.
+    async fn round(
+        &self,
+        stream: &StreamArn,
+        watch: &mut SlotWatch,
+        rt: &Rt,
+    ) -> Result<Vec<ReaderSlot>, RegistryError> {
+        for _ in 0..TRIES {
+            let sent = rt.stamp();
+            let slots = bounded(rt, self.registry.slots(stream)).await?;
+            watch.read(sent, rt.now(), slots);
+            let claim = match watch.decide(&rt.stamp()) {
+                SlotStep::Keep => return Ok(Vec::new()),
+                SlotStep::Full(holders) => return Ok(holders),
+                SlotStep::Write(claim) => claim,
+            };
+            let sent = rt.stamp();
+            match bounded(rt, self.registry.write(stream, watch.seen(), &claim)).await {
+                Ok(slots) => {
+                    watch.wrote(sent, rt.now(), slots);
+                    return Ok(Vec::new());
+                }
+                // Another worker of ours was faster, or another application.
+                Err(error) if *error.kind() == RegistryErrorKind::Conflict => rt.sleep(rt.jitter(PAUSE)).await,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(RegistryError::new(RegistryErrorKind::Throttled, "write").with_source("others write at the same time"))
+    }
+}
+
+async fn bounded(
+    rt: &Rt,
+    call: impl Future<Output = Result<ReaderSlots, RegistryError>> + Send,
+) -> Result<ReaderSlots, RegistryError> {
+    rt.timeout(REQUEST_TIMEOUT, call).await.unwrap_or_else(|| {
+        let kind = RegistryErrorKind::Unavailable { outcome: Outcome::Unknown };
+        Err(RegistryError::new(kind, "request").with_source("no answer within the request time-out"))
+    })
+}
+
+/// Keeps the slot of one stream.
+struct SlotKeeper {
+    slots: Arc<Slots>,
+    stream: StreamArn,
+    events: Events,
+    rt: Rt,
+    rights: watch::Sender<Right>,
+    /// What was told last.
+    held: Option<bool>,
+}
+
+impl SlotKeeper {
+    async fn run(mut self, mut watch: SlotWatch) {
+        loop {
+            self.grant(watch.validity());
+            let outcome = self.slots.round(&self.stream, &mut watch, &self.rt).await;
+            self.grant(watch.validity());
+            self.tell(watch.validity(), outcome);
+            let next = watch.next_look(&self.rt.stamp(), |pause| self.rt.jitter(pause));
+            self.rt.sleep_until(next).await;
+        }
+    }
+
+    fn grant(&self, validity: Option<Validity>) {
+        if self.slots.policy == ReaderPolicy::Enforce {
+            self.rights.send_replace(Right::Until(validity));
+        }
+    }
+
+    fn tell(&mut self, validity: Option<Validity>, outcome: Result<Vec<ReaderSlot>, RegistryError>) {
+        let holds = validity.is_some_and(|validity| validity.holds(&self.rt.stamp(), slot_timing()));
+        if let Err(error) = &outcome {
+            tracing::warn!(%error, stream = %self.stream, "the reader slot was not looked at; tried again");
+        }
+        if self.held.replace(holds) == Some(holds) {
+            return;
+        }
+        let stream = self.stream.clone();
+        self.events.tell(if holds {
+            EventKind::ReaderSlotHeld { stream }
+        } else {
+            let (holders, error) = match outcome {
+                Ok(slots) => (slots.into_iter().map(|slot| slot.holder).collect(), None),
+                Err(error) => (Vec::new(), Some(describe(&error))),
+            };
+            EventKind::ReaderSlotLost { stream, holders, error }
+        });
+    }
+}
+
+/// Whether a stream may be read.
+#[derive(Debug, Clone, Copy)]
+enum Right {
+    Always,
+    Until(Option<Validity>),
+}
+
+impl Right {
+    fn holds(self, rt: &Rt) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Until(validity) => validity.is_some_and(|validity| validity.holds(&rt.stamp(), slot_timing())),
+        }
+    }
+}
+
+/// What every read of a stream goes through. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Gate {
+    rights: watch::Receiver<Right>,
+    rt: Rt,
+    foreign: Arc<Mutex<ForeignReaders>>,
+}
+
+impl Gate {
+    fn new(right: Right, rt: Rt) -> (Self, watch::Sender<Right>) {
+        let (sender, rights) = watch::channel(right);
+        (Self { rights, rt, foreign: Arc::default() }, sender)
+    }
+
+    /// Whether the stream may be read now.
+    pub(crate) fn is_open(&self) -> bool {
+        self.rights.borrow().holds(&self.rt)
+    }
+
+    /// Waits until the stream may be read.
+    ///
+    /// # Cancel safety
+    /// Dropping it ends the wait and nothing else.
+    pub(crate) async fn opened(&self) {
+        let mut rights = self.rights.clone();
+        loop {
+            let right = *rights.borrow_and_update();
+            if right.holds(&self.rt) {
+                return;
+            }
+            if rights.changed().await.is_err() {
+                // The stream was left: nothing of it is read any more.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// A read was refused for too many calls. Tells when that means that others read the stream.
+    pub(crate) fn refused(&self, own: &OwnCalls, stream: &StreamArn, now: Mono, events: &Events) {
+        if own.explain_refusal() {
+            return;
+        }
+        metrics::foreign_throttle(stream);
+        let told = lock(&self.foreign).refused(now);
+        if let Some(throttles) = told {
+            events.tell(EventKind::ForeignReaders { stream: stream.clone(), throttles });
+        }
+    }
+}

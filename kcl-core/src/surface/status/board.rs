@@ -1,0 +1,228 @@
+//! Where the runners write down what they do.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use super::{BlockedShard, LastError, Phase, ShardState, ShardStatus, StoppedShard, WorkerStatus};
+use crate::contract::{Mono, Rt, ShardInfo};
+use crate::model::{LeaseKey, SequenceNumber, WorkerId};
+use crate::policy::attention::{Blocked, Stopped};
+use crate::surface::lock;
+
+/// What a worker does, for [`WorkerStatus`]. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Board {
+    rt: Rt,
+    lease_duration: Duration,
+    status: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    worker: Option<WorkerId>,
+    phase: Phase,
+    turned: Mono,
+    table_seen: Option<Mono>,
+    live_workers: usize,
+    leases_seen: usize,
+    shards: BTreeMap<LeaseKey, Line>,
+    blocked: Vec<Blocked>,
+    stopped: Vec<Stopped>,
+    last_error: Option<Noted>,
+}
+
+/// One shard that is owned.
+#[derive(Debug)]
+struct Line {
+    info: ShardInfo,
+    since: Mono,
+    state: ShardState,
+    state_since: Mono,
+    lag: Option<Duration>,
+    processed: Option<(SequenceNumber, Mono)>,
+    records: u64,
+    last_error: Option<Noted>,
+}
+
+/// An error, and when it was.
+#[derive(Debug)]
+struct Noted {
+    error: String,
+    wall: SystemTime,
+    mono: Mono,
+}
+
+impl Board {
+    pub(crate) fn new(rt: Rt, lease_duration: Duration) -> Self {
+        let inner = Inner {
+            worker: None,
+            phase: Phase::Built,
+            turned: rt.now(),
+            table_seen: None,
+            live_workers: 0,
+            leases_seen: 0,
+            shards: BTreeMap::new(),
+            blocked: Vec::new(),
+            stopped: Vec::new(),
+            last_error: None,
+        };
+        Self { rt, lease_duration, status: Arc::new(Mutex::new(inner)) }
+    }
+
+    pub(crate) fn phase(&self, phase: Phase) {
+        let now = self.rt.now();
+        let mut status = lock(&self.status);
+        status.phase = phase;
+        status.turned = now;
+    }
+
+    /// The engine's loop has turned.
+    pub(crate) fn turned(&self) {
+        let now = self.rt.now();
+        lock(&self.status).turned = now;
+    }
+
+    pub(crate) fn joined(&self, worker: WorkerId) {
+        lock(&self.status).worker = Some(worker);
+        self.phase(Phase::Running);
+    }
+
+    /// The whole table was read.
+    pub(crate) fn looked(&self) {
+        let now = self.rt.now();
+        lock(&self.status).table_seen = Some(now);
+    }
+
+    pub(crate) fn seen(&self, live_workers: usize, leases: usize, blocked: Vec<Blocked>, stopped: Vec<Stopped>) {
+        let mut status = lock(&self.status);
+        status.live_workers = live_workers;
+        status.leases_seen = leases;
+        status.blocked = blocked;
+        status.stopped = stopped;
+    }
+
+    /// An error that concerns no shard in particular.
+    pub(crate) fn failed(&self, error: &str) {
+        let noted = self.note(error);
+        lock(&self.status).last_error = Some(noted);
+    }
+
+    pub(crate) fn begin(&self, key: &LeaseKey, info: &ShardInfo) {
+        let now = self.rt.now();
+        let line = Line {
+            info: info.clone(),
+            since: now,
+            state: ShardState::Starting,
+            state_since: now,
+            lag: None,
+            processed: None,
+            records: 0,
+            last_error: None,
+        };
+        lock(&self.status).shards.insert(key.clone(), line);
+    }
+
+    pub(crate) fn end(&self, key: &LeaseKey) {
+        lock(&self.status).shards.remove(key);
+    }
+
+    pub(crate) fn state(&self, key: &LeaseKey, state: ShardState) {
+        let now = self.rt.now();
+        self.with(key, |line| {
+            if line.state != state {
+                (line.state, line.state_since) = (state, now);
+            }
+        });
+    }
+
+    pub(crate) fn lag(&self, key: &LeaseKey, lag: Duration) {
+        self.with(key, |line| line.lag = Some(lag));
+    }
+
+    pub(crate) fn processed(&self, key: &LeaseKey, at: SequenceNumber, records: usize) {
+        let now = self.rt.now();
+        self.with(key, |line| {
+            line.processed = Some((at, now));
+            line.records += records as u64;
+        });
+    }
+
+    pub(crate) fn error(&self, key: &LeaseKey, error: &str) {
+        let noted = self.note(error);
+        self.with(key, |line| line.last_error = Some(noted));
+    }
+
+    fn note(&self, error: &str) -> Noted {
+        Noted { error: error.to_owned(), wall: self.rt.wall(), mono: self.rt.now() }
+    }
+
+    fn with(&self, key: &LeaseKey, change: impl FnOnce(&mut Line)) {
+        if let Some(line) = lock(&self.status).shards.get_mut(key) {
+            change(line);
+        }
+    }
+
+    pub(crate) fn snapshot(&self) -> WorkerStatus {
+        let (now, at) = (self.rt.now(), self.rt.wall());
+        let inner = lock(&self.status);
+        WorkerStatus {
+            at,
+            worker: inner.worker.clone(),
+            phase: inner.phase,
+            lease_duration: self.lease_duration,
+            turned_ago: now.since(inner.turned),
+            table_seen_ago: inner.table_seen.map(|seen| now.since(seen)),
+            live_workers: inner.live_workers,
+            leases_seen: inner.leases_seen,
+            shards: inner.shards.iter().map(|(key, line)| line.status(key, now)).collect(),
+            blocked: inner.blocked.iter().map(|blocked| blocked_shard(blocked, now)).collect(),
+            stopped: inner.stopped.iter().map(|stopped| stopped_shard(stopped, now)).collect(),
+            last_error: inner.last_error.as_ref().map(|noted| noted.status(now)),
+        }
+    }
+}
+
+impl Line {
+    fn status(&self, key: &LeaseKey, now: Mono) -> ShardStatus {
+        ShardStatus {
+            shard: self.info.shard.clone(),
+            stream: self.info.stream.clone(),
+            lease: key.clone(),
+            epoch: self.info.epoch,
+            state: self.state,
+            state_age: now.since(self.state_since),
+            owned_for: now.since(self.since),
+            lag: self.lag,
+            processed: self.processed.map(|(at, _)| at),
+            processed_ago: self.processed.map(|(_, then)| now.since(then)),
+            records: self.records,
+            last_error: self.last_error.as_ref().map(|noted| noted.status(now)),
+        }
+    }
+}
+
+impl Noted {
+    fn status(&self, now: Mono) -> LastError {
+        LastError { error: self.error.clone(), at: self.wall, ago: now.since(self.mono) }
+    }
+}
+
+fn blocked_shard(blocked: &Blocked, now: Mono) -> BlockedShard {
+    BlockedShard {
+        shard: blocked.shard.clone(),
+        lease: blocked.lease.clone(),
+        parents: blocked.parents.clone(),
+        age: now.since(blocked.since),
+    }
+}
+
+fn stopped_shard(stopped: &Stopped, now: Mono) -> StoppedShard {
+    StoppedShard {
+        shard: stopped.shard.clone(),
+        lease: stopped.lease.clone(),
+        reason: stopped.reason.clone(),
+        checkpoint: stopped.checkpoint,
+        age: now.since(stopped.since),
+    }
+}

@@ -1,0 +1,99 @@
+//! S4: a child is opened only after its parent is done.
+//!
+//! Done is: finished in the lease table, now or before its tombstone went; or reported as lost to its end; or none of the
+//! application's business since it began. A shard whose lease was there before the watch, left by another program, has been judged by
+//! nobody and is passed over, and so is one that has left the stream itself. Who the parent is comes from the service, not from what the engine wrote. By induction this
+//! holds for all ancestors. Source: P1, P6.
+
+use std::collections::BTreeSet;
+
+use kcl_core::ShardId;
+
+use super::{Invariant, Law, Now, Seen};
+use crate::history::Event;
+
+#[derive(Debug, Default)]
+pub(super) struct ParentsFirst {
+    done: BTreeSet<ShardId>,
+    /// Whose leases were created before the watch's eyes.
+    created: BTreeSet<ShardId>,
+}
+
+impl Invariant for ParentsFirst {
+    fn law(&self) -> Law {
+        Law { id: "S4", promise: "P1 P6", name: "parents first" }
+    }
+
+    fn see(&mut self, _: &Now<'_>, seen: &Seen<'_>) -> Result<(), String> {
+        match seen {
+            Seen::Lease { before, after: Some(after) } => {
+                if before.is_none() {
+                    self.created.insert(after.shard.clone());
+                }
+                if after.is_finished() {
+                    self.done.insert(after.shard.clone());
+                }
+            }
+            Seen::Begun { settled } => self.done.extend(settled.iter().cloned()),
+            Seen::Line(line) if matches!(line.event, Event::Lost(_, None)) => {
+                self.done.insert(line.shard.clone());
+            }
+            Seen::Opened(opened) if self.created.contains(&opened.shard) => {
+                if let Some(parent) = opened.parent.as_ref().filter(|parent| !self.done.contains(parent)) {
+                    return Err(format!("{} was opened before its parent {parent} was done", opened.shard));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kcl_core::Checkpoint;
+
+    use super::super::Opened;
+    use super::super::testing::{Bench, at, id, lease, opened};
+    use super::*;
+
+    fn child() -> Opened {
+        Opened { parent: Some(id("p")), ..opened(1, "c", 0) }
+    }
+
+    fn bench() -> Bench<ParentsFirst> {
+        let mut bench = Bench::new(ParentsFirst::default());
+        bench.fine(&Seen::Lease { before: None, after: Some(&lease("c", 0, Some("a/1"))) });
+        bench
+    }
+
+    #[test]
+    fn a_child_that_is_opened_before_its_parent_is_finished_is_found() {
+        bench().wrong(&Seen::Opened(&child()), "before its parent p");
+    }
+
+    #[test]
+    fn a_parent_is_done_when_it_is_finished_or_lost_or_was_never_wanted() {
+        let mut finished = bench();
+        let end = at(lease("p", 3, None), Checkpoint::ShardEnd);
+        finished.fine(&Seen::Lease { before: Some(&lease("p", 2, Some("a/1"))), after: Some(&end) });
+        finished.fine(&Seen::Lease { before: Some(&end), after: None });
+        finished.fine(&Seen::Opened(&child()));
+
+        let mut lost = bench();
+        lost.fine(&lost.line(0, "p", Event::Lost(None, None)).seen());
+        lost.fine(&Seen::Opened(&child()));
+
+        let mut settled = bench();
+        settled.fine(&Seen::Begun { settled: &BTreeSet::from([id("p")]) });
+        settled.fine(&Seen::Opened(&child()));
+    }
+
+    #[test]
+    fn a_loss_in_the_midst_of_the_parent_does_not_end_it() {
+        let mut bench = bench();
+        let number = super::super::testing::number(1);
+        bench.fine(&bench.line(0, "p", Event::Lost(None, Some(number))).seen());
+        bench.wrong(&Seen::Opened(&child()), "before its parent");
+    }
+}

@@ -1,0 +1,122 @@
+//! What a fleet costs in requests to the lease table: the formulas of docs/operations.md, held against counted calls.
+
+use std::time::Duration;
+
+use kcl_core::Liveness;
+use kcl_core::wrap::LeaseOperation;
+use sim::fleet::{Member, Setup};
+
+const DAY: f64 = 86_400.0;
+
+/// A fleet whose shards are idle.
+#[derive(Debug, Clone, Copy)]
+struct Idle {
+    mode: Liveness,
+    workers: usize,
+    leases: usize,
+    /// `lease_duration`, in seconds.
+    d: f64,
+    /// `observe_every`, in seconds.
+    o: f64,
+    /// `discover_every`, in seconds.
+    discover: f64,
+}
+
+impl Idle {
+    fn new(mode: Liveness, workers: usize, leases: usize) -> Self {
+        Self { mode, workers, leases, d: 10.0, o: 1.0, discover: 30.0 }
+    }
+
+    /// Writes a day.
+    fn writes(self) -> f64 {
+        let renewed = match self.mode {
+            Liveness::PerLease => self.leases + self.workers,
+            _ => self.workers,
+        };
+        renewed as f64 * DAY / (self.d / 3.0)
+    }
+
+    /// Scans an interval of observation, by the whole fleet.
+    fn scans_an_interval(self) -> f64 {
+        let common = (self.workers as f64 / 4.0).max(1.0);
+        match self.mode {
+            Liveness::PerLease => {
+                let ranks = 0..i32::try_from(self.workers).expect("small");
+                ranks.map(|rank| 1.0 / 2_f64.powi((rank - 1).max(0)).min(common)).sum()
+            }
+            _ => self.workers as f64 / common,
+        }
+    }
+
+    /// Scans a day: the pauses are drawn between half an interval and a whole one, and each listing of the shards takes one more.
+    fn scans(self) -> f64 {
+        self.scans_an_interval() * DAY / (0.75 * self.o) + DAY / (0.75 * self.discover)
+    }
+
+    /// Point reads a day.
+    fn point_reads(self) -> f64 {
+        let reads = match self.mode {
+            _ if self.workers <= 4 => 0.0,
+            Liveness::PerLease => 1.0,
+            _ => 3.0,
+        };
+        // In PerLease the first two scan at every interval, and need not be told.
+        let readers = if self.mode == Liveness::PerLease { self.workers.saturating_sub(2) } else { self.workers };
+        reads * readers as f64 * DAY / (0.75 * self.o)
+    }
+
+    /// Counts for half an hour: writes, scans and point reads a day.
+    fn counted(self) -> [f64; 3] {
+        let hours = 0.5;
+        sim::run(1, move |sim| async move {
+            let fleet = Setup::new(self.leases).under(self.mode).configure(|config| {
+                let config = config.with_lease_duration(Duration::from_secs_f64(self.d));
+                let config = config.with_observe_every(Duration::from_secs_f64(self.o));
+                config
+                    .with_poll_every(Duration::from_secs(60))
+                    .with_poll_idle(Duration::from_secs(60))
+                    .with_tick_every(Duration::from_secs(60))
+            });
+            let fleet = fleet.build(&sim);
+            let _workers: Vec<Member> = (0..self.workers).map(|n| fleet.join(&format!("w{n}"))).collect();
+            // Until the shards are shared evenly.
+            sim.sleep(Duration::from_secs(600)).await;
+            let _before = fleet.counted.take_counts();
+            sim.sleep(Duration::from_secs_f64(hours * 3600.0)).await;
+            let counts = fleet.counted.take_counts();
+            let a_day = |calls: u64| calls as f64 * 24.0 / hours;
+            let points = [LeaseOperation::Get, LeaseOperation::Worker, LeaseOperation::Rings];
+            let points = points.into_iter().map(|operation| counts.of(operation)).sum();
+            [a_day(counts.writes()), a_day(counts.of(LeaseOperation::Scan)), a_day(points)]
+        })
+    }
+}
+
+#[test]
+fn the_documented_formulas_are_what_is_counted() {
+    for mode in [Liveness::PerLease, Liveness::PerWorker] {
+        for (workers, leases) in [(1, 8), (3, 24), (10, 60), (40, 80)] {
+            let fleet = Idle::new(mode, workers, leases);
+            let formulas = [fleet.writes(), fleet.scans(), fleet.point_reads()];
+            let counted = fleet.counted();
+            println!("{mode:?} {workers} workers {leases} leases: counted {counted:.0?}, formula {formulas:.0?}");
+            for (counted, formula) in counted.into_iter().zip(formulas) {
+                assert!((counted - formula).abs() <= 0.05 * formula + 100.0, "{fleet:?}: {counted} for {formula}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_thousand_idle_leases_cost_what_is_promised() {
+    let writes = |mode| Idle::new(mode, 10, 1000).writes();
+    assert!(writes(Liveness::PerLease) <= 26.2e6 && writes(Liveness::PerWorker) <= 0.3e6);
+}
+
+#[test]
+fn the_cost_of_looking_does_not_grow_with_the_fleet() {
+    for mode in [Liveness::PerLease, Liveness::PerWorker] {
+        let scans = [10, 100, 1000].map(|workers| Idle::new(mode, workers, 1000).scans());
+        assert!(scans.iter().all(|scans| *scans <= 8.0 * DAY / 0.75 + 4_000.0), "{mode:?}: {scans:?}");
+    }
+}

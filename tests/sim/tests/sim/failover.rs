@@ -1,0 +1,91 @@
+//! How long a shard waits when its worker dies, in small and in large fleets.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use kcl_core::{Liveness, ShardId};
+use sim::fleet::{Member, Setup};
+use sim::{Event, in_both_modes};
+
+const SECOND: Duration = Duration::from_secs(1);
+const D: Duration = Duration::from_secs(10);
+
+/// The times from the death of `dead` workers to the first call of a processor for each shard that they had, in order.
+fn take_over(mode: Liveness, seed: u64, workers: usize, shards: usize, dead: usize) -> Vec<Duration> {
+    sim::run(seed, move |sim| async move {
+        let calm = |config: kcl_core::WorkerConfig| {
+            config.with_poll_every(5 * SECOND).with_poll_idle(60 * SECOND).with_tick_every(60 * SECOND)
+        };
+        let fleet = Setup::new(shards).configure(calm).under(mode).build(&sim);
+        let mut workers: Vec<Member> = (0..workers).map(|n| fleet.join(&format!("w{n:03}"))).collect();
+        sim.sleep(200 * SECOND + SECOND * (seed as u32) / 7).await;
+        let mut orphans: BTreeSet<ShardId> = BTreeSet::new();
+        for n in 0..dead {
+            let victim = workers.swap_remove((seed as usize * 7 + n * 3) % workers.len());
+            orphans.extend(victim.owned());
+            victim.crash();
+        }
+        assert!(!orphans.is_empty());
+        let died = sim.now();
+        sim.sleep(40 * SECOND).await;
+        let mut times: Vec<Duration> = Vec::new();
+        let entries = fleet.history.entries();
+        for entry in entries.iter().filter(|entry| entry.at > died && matches!(entry.event, Event::Opened { .. })) {
+            if orphans.remove(&entry.shard) {
+                times.push(entry.at - died);
+            }
+        }
+        assert_eq!(orphans, BTreeSet::new(), "{mode:?} seed {seed}: not taken over");
+        // What one worker took is evened out afterwards, and everything has one owner.
+        sim.sleep(120 * SECOND).await;
+        let owned: Vec<usize> = workers.iter().map(|worker| worker.owned().len()).collect();
+        assert_eq!(owned.iter().sum::<usize>(), shards, "{mode:?} seed {seed}");
+        let even = shards.div_ceil(workers.len());
+        assert!(owned.iter().all(|owned| *owned <= even), "{mode:?} seed {seed}: {owned:?}");
+        times
+    })
+}
+
+#[test]
+fn a_death_is_noticed_as_fast_in_a_large_fleet_as_in_a_small_one() {
+    for (mode, seed) in in_both_modes(3) {
+        for (workers, shards) in [(3, 30), (10, 50), (40, 160)] {
+            let times = take_over(mode, seed, workers, shards, 1);
+            let (first, last) = (times[0], times[times.len() - 1]);
+            println!("{mode:?} {workers} workers {shards} shards: {first:?} to {last:?}");
+            assert!(last <= D + SECOND + SECOND / 5, "{mode:?} seed {seed} {workers} workers: {last:?}");
+        }
+    }
+}
+
+#[test]
+fn who_comes_or_goes_is_noticed_at_once_by_all_of_a_large_fleet() {
+    for (mode, seed) in in_both_modes(3) {
+        sim::run(seed, |sim| async move {
+            let fleet = Setup::new(40).under(mode).build(&sim);
+            let mut workers: Vec<Member> = (0..20).map(|n| fleet.join(&format!("w{n:03}"))).collect();
+            sim.sleep(150 * SECOND + SECOND * (seed as u32) / 3).await;
+            let leaver = workers.swap_remove(seed as usize * 5);
+            let orphans: BTreeSet<ShardId> = leaver.owned().into_iter().collect();
+            let left = sim.now();
+            let _report = leaver.stop().await;
+            sim.sleep(20 * SECOND).await;
+            for shard in orphans {
+                let entries = fleet.history.entries();
+                let opened = |entry: &&sim::Entry| entry.event == Event::Opened && entry.shard == shard;
+                let again = entries.iter().filter(opened).find(|entry| entry.at > left).expect("opened again");
+                println!("{mode:?} left: {:?}", again.at - left);
+                assert!(again.at - left <= 3 * SECOND, "{mode:?} seed {seed}: {:?}", again.at - left);
+            }
+            sim.sleep(60 * SECOND).await;
+            let new = fleet.join("w500");
+            let joined = sim.now();
+            while new.owned().len() < 2 {
+                // The fleet settles first; then those that have more than their share see it with their next scan.
+                assert!(sim.now() < joined + 20 * SECOND, "{mode:?} seed {seed}: it has {} shards", new.owned().len());
+                sim.sleep(SECOND / 10).await;
+            }
+            println!("{mode:?} joined: {:?}", sim.now() - joined);
+        });
+    }
+}
