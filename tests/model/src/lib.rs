@@ -1,5 +1,8 @@
 //! The rules of ownership as a finite model, searched to the end of its state space. See `docs/ownership-model.md`.
 
+mod answers;
+mod holder;
+mod member;
 pub mod moves;
 pub mod rules;
 pub mod search;

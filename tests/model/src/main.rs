@@ -17,6 +17,8 @@ fn main() {
             "loose" => rules.loose = number,
             "crash" => rules.crash = number > 0,
             "lost" => rules.lost = number > 0,
+            "slow" => rules.slow = number > 0,
+            "late_registration" => rules.late_registration = number > 0,
             "joined" => rules.joined = number > 0,
             "suspend" => rules.suspend = number > 0,
             "moves" => rules.moves = number > 0,

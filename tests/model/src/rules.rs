@@ -1,5 +1,7 @@
 //! The clauses of the rules of ownership, each of which can be taken out, and the bounds of a search.
 
+use crate::state::Kind;
+
 /// How the death of a worker is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -31,6 +33,7 @@ macro_rules! clauses {
 
 clauses! {
     GuardCounter: "a write names the counter it saw",
+    GuardCheckpoint: "a write that only records a checkpoint names the counter, too, not the owner alone",
     DriftMargin: "validity is shorter than the watch by the drift of two clocks",
     ValidFromSend: "validity counts from the sending of the write, not from its answer",
     SuspendCheck: "a wall clock that ran ahead of the monotonic one ends validity",
@@ -51,6 +54,7 @@ clauses! {
     DeleteFencedOnly: "a worker item is deleted by others only when it is fenced",
     LeaveLast: "a worker deletes its own item only when it holds nothing",
     BeatNeedsLive: "a heartbeat requires the item to be live",
+    RegisterFindsLive: "a registration that was found applied is gone on from only where its item is live",
     RegisterFirst: "leases are taken only after registration was acknowledged",
 }
 
@@ -69,8 +73,12 @@ pub struct Setting {
     pub d: u8,
     /// Writes at one time whose sender does not wait for them.
     pub loose: usize,
-    /// Whether answers are lost or waited for too shortly.
+    /// Whether answers are lost, and writes are applied late.
     pub lost: bool,
+    /// Whether a registration may be applied late.
+    pub late_registration: bool,
+    /// Whether sending, applying and answering are steps of their own; else a write is applied and answered where it is sent, or late.
+    pub slow: bool,
     /// PerWorker: begin with a fleet whose workers have joined and of which the first holds the lease.
     pub joined: bool,
     /// Whether workers crash and come back.
@@ -99,6 +107,8 @@ impl Setting {
             d: 2,
             loose: 1,
             lost: true,
+            late_registration: true,
+            slow: mode == Mode::PerLease,
             joined: true,
             crash: true,
             suspend: true,
@@ -113,6 +123,12 @@ impl Setting {
     #[must_use]
     pub fn has(&self, clause: Clause) -> bool {
         !self.without.contains(&clause)
+    }
+
+    /// Whether the table refuses a write of this kind whose counter is not the present one.
+    #[must_use]
+    pub fn is_guarded(&self, kind: Kind) -> bool {
+        self.has(Clause::GuardCounter) && (kind != Kind::Renew || self.has(Clause::GuardCheckpoint))
     }
 
     /// In true time, an owner may believe itself valid for less than this after sending, on the slowest clock.

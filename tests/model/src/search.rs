@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use crate::moves::{Moves, believes};
 use crate::rules::{Mode, Setting};
 use crate::state::{
-    Held, Hold, Item, ItemState, LEASES, LOOSE, Lease, Member, NAMES, NOBODY, NOT_HELD, Power, SHARD_END, State,
-    WORKERS, Worker, Write,
+    Held, Hold, ItemState, LEASES, LOOSE, Member, NAMES, NO_ITEM, NO_LEASE, NOBODY, NOT_HELD, Power, SHARD_END, STALE,
+    State, WORKERS, Worker, Write, name,
 };
 
 /// A property that does not hold.
@@ -55,13 +55,12 @@ pub struct Found {
 /// Where every search begins: the parent's lease waits for an owner, and all workers run.
 #[must_use]
 pub fn start(rules: &Setting) -> State {
-    let none = Lease { exists: false, owner: NOBODY, intended: NOBODY, evicted: false, checkpoint: 0, counter: 0 };
-    let mut leases = [none; LEASES];
+    let mut leases = [NO_LEASE; LEASES];
     leases[0].exists = true;
     leases[rules.children].exists |= rules.child_exists;
     let mut workers = [Worker::fresh(Power::Down, 0); WORKERS];
     workers[..rules.workers].iter_mut().for_each(|w| w.power = Power::Up);
-    let items = [Item { state: ItemState::Absent, counter: 0 }; NAMES];
+    let items = [NO_ITEM; NAMES];
     let mut s = State { leases, items, workers, loose: [Write::NONE; LOOSE], went_back: false };
     if rules.mode == Mode::PerWorker && rules.joined {
         for w in 0..rules.workers {
@@ -105,9 +104,21 @@ fn is_covered(rules: &Setting, s: &State) -> bool {
     })
 }
 
-/// Counters that are counted end at the bound, and a fleet that may write no more is no orphanage.
+/// Counters that are counted end at the bound, and a fleet that may write no more is no orphanage. Neither is a worker that has no
+/// name left to come back under: the model gives each two.
 fn progress_is_owed(rules: &Setting, s: &State) -> bool {
-    rules.count_to.is_none() && s.workers[..rules.workers].iter().any(|w| w.power == Power::Up)
+    let acts = |w: &usize| {
+        let worker = &s.workers[*w];
+        let item = s.items[usize::from(s.me(*w))].state;
+        let stays = match (rules.mode, worker.member) {
+            (Mode::PerLease, _) => true,
+            (_, Member::New) => matches!(item, ItemState::Absent | ItemState::Live),
+            (_, Member::Registered) => item == ItemState::Live && (worker.counter != STALE || worker.unanswered),
+            (_, Member::GivenUp) => false,
+        };
+        worker.power == Power::Up && (stays || !s.mentions(name(*w, 1 - worker.incarnation)))
+    };
+    rules.count_to.is_none() && (0..rules.workers).any(|w| acts(&w))
 }
 
 #[derive(Default)]

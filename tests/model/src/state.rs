@@ -1,6 +1,6 @@
 //! A state of the fleet in small integers, made canonical so that the space is finite.
 
-use crate::rules::{Clause, Mode, Setting};
+use crate::rules::{Mode, Setting};
 
 /// At most so many workers.
 pub const WORKERS: usize = 3;
@@ -27,6 +27,8 @@ pub struct Lease {
     pub evicted: bool,
     pub checkpoint: u8,
     pub counter: u8,
+    /// Ticks for which the counter has stood still: what a worker that looks all the time has seen.
+    pub still: u8,
 }
 
 /// A worker item's state.
@@ -45,17 +47,8 @@ pub enum ItemState {
 pub struct Item {
     pub state: ItemState,
     pub counter: u8,
-}
-
-/// What a worker has seen of an item, and for how long its counter has stood still.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct View {
-    /// `STALE`: it has to look again.
-    pub counter: u8,
-    /// In ticks.
-    pub age: u8,
-    /// Its owner was found to be gone after this was seen.
-    pub gone: bool,
+    /// As of a lease.
+    pub still: u8,
 }
 
 /// How a worker stands to a lease.
@@ -98,6 +91,7 @@ pub enum Kind {
     DeleteLease,
     Register,
     Beat,
+    Adopt,
     Fence,
     EvictWorker,
     DeleteWorker,
@@ -178,9 +172,7 @@ pub struct Worker {
     pub unanswered: bool,
     pub beat: Write,
     pub held: [Held; LEASES],
-    pub views: [View; LEASES],
     pub sent: [Write; LEASES],
-    pub items: [View; NAMES],
     /// Names whose items it once found missing.
     pub missing: u8,
 }
@@ -197,7 +189,11 @@ pub struct State {
     pub went_back: bool,
 }
 
-const UNSEEN: View = View { counter: STALE, age: 0, gone: false };
+/// No item.
+pub const NO_ITEM: Item = Item { state: ItemState::Absent, counter: 0, still: 0 };
+/// No lease.
+pub const NO_LEASE: Lease =
+    Lease { exists: false, owner: NOBODY, intended: NOBODY, evicted: false, checkpoint: 0, counter: 0, still: 0 };
 /// Not held.
 pub const NOT_HELD: Held = Held { hold: Hold::No, counter: STALE, age: 0, progress: 0, unanswered: false };
 
@@ -214,9 +210,7 @@ impl Worker {
             unanswered: false,
             beat: Write::NONE,
             held: [NOT_HELD; LEASES],
-            views: [UNSEEN; LEASES],
             sent: [Write::NONE; LEASES],
-            items: [UNSEEN; NAMES],
             missing: 0,
         }
     }
@@ -251,14 +245,7 @@ impl State {
     /// counters themselves, of which only "still the same" matters.
     pub fn settle(&mut self, rules: &Setting) {
         let counted = rules.count_to.is_some();
-        for n in 0..NAMES as u8 {
-            let w = usize::from(n / 2);
-            let borne = self.workers[w].power != Power::Down && self.me(w) == n;
-            if !borne && self.items[usize::from(n)].state != ItemState::Absent && !counted && !self.mentions_owner(n) {
-                // Nobody can act under this name or be named by it any more: others see it off, sooner or later.
-                self.items[usize::from(n)] = Item { state: ItemState::Absent, counter: 0 };
-            }
-        }
+        self.settle_table(rules, counted);
         let (leases, items) = (self.leases, self.items);
         let now = |on_lease: bool, on: u8| {
             if on_lease { leases[usize::from(on)].counter } else { items[usize::from(on)].counter }
@@ -271,7 +258,6 @@ impl State {
         for w in 0..WORKERS {
             let me = self.me(w);
             let worker = &mut self.workers[w];
-            let suspended = worker.power == Power::Suspended;
             for l in 0..LEASES {
                 if worker.held[l].hold == Hold::No {
                     worker.held[l] = NOT_HELD;
@@ -285,33 +271,9 @@ impl State {
                         sent.age = 0;
                     }
                     // It will be refused, whatever it says.
-                    if sent.counter == STALE && !sent.applied && rules.has(Clause::GuardCounter) {
+                    if sent.counter == STALE && !sent.applied && rules.is_guarded(sent.kind) {
                         *sent = Write { kind: sent.kind, on: sent.on, counter: STALE, ..Write::NONE };
                     }
-                }
-                let idle = worker.held[l].hold == Hold::No && !worker.sent[l].is_some();
-                let view = &mut worker.views[l];
-                if view.counter != leases[l].counter || !leases[l].exists || worker.power == Power::Down || !idle {
-                    *view = UNSEEN;
-                } else {
-                    fix(true, l as u8, &mut view.counter);
-                    let watched =
-                        leases[l].intended != NOBODY || (rules.mode == Mode::PerLease && leases[l].owner != NOBODY);
-                    if !watched {
-                        view.age = 0;
-                    }
-                }
-            }
-            let watches = worker.member == Member::Registered && worker.age < rules.valid_for();
-            for n in 0..NAMES {
-                let item = items[n];
-                if worker.items[n].counter != item.counter
-                    || matches!(item.state, ItemState::Absent | ItemState::Fenced)
-                    || !(watches || suspended)
-                {
-                    worker.items[n] = UNSEEN;
-                } else {
-                    fix(false, n as u8, &mut worker.items[n].counter);
                 }
             }
             if worker.member == Member::Registered {
@@ -330,7 +292,7 @@ impl State {
             m.applied = false;
             if m.is_some() && m.kind != Kind::Register && m.kind != Kind::CreateLease {
                 fix(m.is_on_lease(), m.on, &mut m.counter);
-                if !counted && m.counter == STALE {
+                if !counted && m.counter == STALE && rules.is_guarded(m.kind) {
                     *m = Write::NONE;
                 }
             }
@@ -338,13 +300,35 @@ impl State {
         if !counted {
             self.leases.iter_mut().for_each(|l| l.counter = 0);
             self.items.iter_mut().for_each(|i| i.counter = 0);
-        }
-        for w in 0..WORKERS {
-            if self.workers[w].incarnation == 1 {
-                self.rename([0, 1, 2], 1 << w);
+            for w in 0..WORKERS {
+                if self.workers[w].incarnation == 1 {
+                    self.rename([0, 1, 2], 1 << w);
+                }
             }
         }
         self.loose.sort_unstable_by(|a, b| b.cmp(a));
+    }
+
+    fn settle_table(&mut self, rules: &Setting, counted: bool) {
+        for n in 0..NAMES as u8 {
+            let w = usize::from(n / 2);
+            let borne = self.workers[w].power != Power::Down && self.me(w) == n;
+            let item = &self.items[usize::from(n)];
+            if !borne && item.state != ItemState::Absent && !counted && !self.mentions_owner(n) {
+                // Nobody can act under this name or be named by it any more: others see it off, sooner or later.
+                self.items[usize::from(n)] = NO_ITEM;
+            }
+            let item = &mut self.items[usize::from(n)];
+            if matches!(item.state, ItemState::Absent | ItemState::Fenced) {
+                item.still = 0;
+            }
+        }
+        for lease in &mut self.leases {
+            let owned = rules.mode == Mode::PerLease && lease.owner != NOBODY;
+            if !lease.exists || lease.checkpoint == SHARD_END || !(owned || lease.intended != NOBODY) {
+                lease.still = 0;
+            }
+        }
     }
 
     /// Puts each worker in the place that `to` says; those whose bit is set change the names of their two incarnations.
@@ -377,7 +361,6 @@ impl State {
             worker.sent.iter_mut().for_each(write);
             worker.missing = 0;
             for n in 0..NAMES as u8 {
-                worker.items[usize::from(of(n))] = before.workers[w].items[usize::from(n)];
                 worker.missing |= (before.workers[w].missing >> n & 1) << of(n);
             }
             self.workers[to[w]] = worker;
@@ -411,7 +394,7 @@ impl State {
         }
         let mut word = u64::from(self.went_back);
         for item in &self.items[..rules.workers * 2] {
-            word = word << 10 | u64::from(item.counter) << 2 | item.state as u64;
+            word = word << 10 | u64::from(item.counter & 15) << 6 | u64::from(item.still) << 2 | item.state as u64;
         }
         mix.add(word);
         for w in &self.workers[..rules.workers] {
@@ -420,24 +403,19 @@ impl State {
             mix.add(u64::from_le_bytes([bits[0], bits[1], bits[2], bits[3], bits[4], bits[5], bits[6], 0]));
             mix.add(w.beat.packed());
             for l in 0..=rules.children {
-                let (h, v) = (w.held[l], w.views[l]);
+                let h = w.held[l];
                 mix.add(u64::from_le_bytes([
                     h.hold as u8 | u8::from(h.unanswered) << 4,
                     h.counter,
                     h.age,
                     h.progress,
-                    v.counter,
-                    v.age,
-                    u8::from(v.gone),
+                    0,
+                    0,
+                    0,
                     1,
                 ]));
                 mix.add(w.sent[l].packed());
             }
-            let mut word = 0;
-            for v in &w.items[..rules.workers * 2] {
-                word = word << 10 | u64::from(v.counter) << 2 | u64::from(v.age & 3);
-            }
-            mix.add(word);
         }
         mix.0
     }
@@ -446,7 +424,7 @@ impl State {
 impl Lease {
     fn packed(&self) -> u64 {
         let flags = u8::from(self.exists) | u8::from(self.evicted) << 1;
-        u64::from_le_bytes([flags, self.owner, self.intended, self.checkpoint, self.counter, 0, 0, 0])
+        u64::from_le_bytes([flags, self.owner, self.intended, self.checkpoint, self.counter, self.still, 0, 0])
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the lease table does with a write.
 
 use crate::rules::{Clause, Mode, Setting};
-use crate::state::{Hold, ItemState, Kind, Lease, NOBODY, SHARD_END, State, Write};
+use crate::state::{Hold, Item, ItemState, Kind, Lease, NO_ITEM, NO_LEASE, NOBODY, SHARD_END, State, Write};
 
 /// Whether the table would apply the write now.
 #[must_use]
@@ -9,7 +9,7 @@ pub fn accepts(rules: &Setting, s: &State, m: &Write) -> bool {
     let on = usize::from(m.on);
     if m.is_on_lease() {
         let lease = s.leases[on];
-        let same = m.counter == lease.counter || !rules.has(Clause::GuardCounter);
+        let same = m.counter == lease.counter || !rules.is_guarded(m.kind);
         return match m.kind {
             Kind::CreateLease => !lease.exists,
             _ => lease.exists && same && m.owner == lease.owner,
@@ -22,6 +22,11 @@ pub fn accepts(rules: &Setting, s: &State, m: &Write) -> bool {
         Kind::Beat => {
             let live = item.state == ItemState::Live || !rules.has(Clause::BeatNeedsLive);
             live && item.state != ItemState::Absent && (same || !rules.has(Clause::BeatNeedsLive))
+        }
+        // A write of the item that a try to register found.
+        Kind::Adopt => {
+            let live = item.state == ItemState::Live || !rules.has(Clause::RegisterFindsLive);
+            same && live && item.state != ItemState::Absent
         }
         Kind::Fence => same && matches!(item.state, ItemState::Live | ItemState::Evicted),
         Kind::EvictWorker => same && item.state == ItemState::Live,
@@ -53,8 +58,9 @@ fn apply_to_lease(rules: &Setting, s: &mut State, m: &mut Write) {
     let before = s.leases[on];
     let next = before.counter + 1;
     // A counter that nobody can name yet, until `settle` makes it small again.
-    bump(s, m, next);
     let lease = &mut s.leases[on];
+    lease.counter = next;
+    lease.still = 0;
     match m.kind {
         Kind::Take => {
             *lease = Lease { owner: m.by, intended: NOBODY, evicted: false, ..*lease };
@@ -69,11 +75,9 @@ fn apply_to_lease(rules: &Setting, s: &mut State, m: &mut Write) {
         }
         Kind::Finish => finish(rules, s, m),
         Kind::CreateLease => {
-            *lease = Lease { exists: true, owner: NOBODY, intended: NOBODY, evicted: false, checkpoint: 0, counter: 0 };
+            *lease = Lease { exists: true, ..NO_LEASE };
         }
-        Kind::DeleteLease => {
-            *lease = Lease { exists: false, counter: 0, owner: NOBODY, intended: NOBODY, evicted: false, checkpoint: 0 }
-        }
+        Kind::DeleteLease => *lease = NO_LEASE,
         _ => {}
     }
     let after = s.leases[on];
@@ -84,11 +88,6 @@ fn apply_to_lease(rules: &Setting, s: &mut State, m: &mut Write) {
     m.counter = after.counter;
 }
 
-/// Moves the item's counter.
-fn bump(s: &mut State, m: &Write, next: u8) {
-    if m.is_on_lease() { s.leases[usize::from(m.on)].counter = next } else { s.items[usize::from(m.on)].counter = next }
-}
-
 fn finish(rules: &Setting, s: &mut State, m: &Write) {
     let on = usize::from(m.on);
     if on == 0 {
@@ -96,8 +95,7 @@ fn finish(rules: &Setting, s: &mut State, m: &Write) {
             if s.leases[child].exists {
                 continue;
             }
-            s.leases[child] =
-                Lease { exists: true, owner: m.by, intended: NOBODY, evicted: false, checkpoint: 0, counter: 0 };
+            s.leases[child] = Lease { exists: true, owner: m.by, ..NO_LEASE };
             let w = usize::from(m.by / 2);
             // Only the incarnation that still waits for the answer will begin with them.
             if s.me(w) == m.by && s.workers[w].sent[0].kind == Kind::Finish {
@@ -117,17 +115,13 @@ fn apply_to_item(rules: &Setting, s: &mut State, m: &mut Write) {
     debug_assert!(rules.mode == Mode::PerWorker);
     let item = &mut s.items[usize::from(m.on)];
     item.counter += 1;
+    item.still = 0;
     match m.kind {
-        Kind::Register => {
-            item.state = ItemState::Live;
-            item.counter = 0;
-        }
+        Kind::Register => *item = Item { state: ItemState::Live, ..NO_ITEM },
+        Kind::Beat | Kind::Adopt => item.state = ItemState::Live,
         Kind::Fence => item.state = ItemState::Fenced,
         Kind::EvictWorker => item.state = ItemState::Evicted,
-        Kind::DeleteWorker => {
-            item.state = ItemState::Absent;
-            item.counter = 0;
-        }
+        Kind::DeleteWorker => *item = NO_ITEM,
         _ => {}
     }
     m.counter = item.counter;
