@@ -17,7 +17,7 @@ pub(crate) fn answered(rules: &Setting, s: &mut State, w: usize, l: usize) {
                 is_member(rules, s, w) || !rules.has(Clause::RegisterFirst)
             };
             if valid {
-                let (age, progress) = (if lone { age } else { 0 }, m.checkpoint.min(1));
+                let (age, progress) = (if lone { age } else { 0 }, m.checkpoint.min(rules.records));
                 s.workers[w].held[l] = Held { hold: Hold::Yes, counter: m.counter, age, progress, unanswered: false };
             }
         }

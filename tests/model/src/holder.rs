@@ -75,8 +75,8 @@ impl Moves<'_> {
         let held = s.workers[w].held[l];
         let other = (0..rules.workers).find(|o| *o != w).map_or(NOBODY, |o| s.me(o));
         let valid = believes(rules, &s, w, l);
-        if valid && held.progress == 0 && l == 0 {
-            self.add("delivers", w, l, false, |s| s.workers[w].held[l].progress = 1);
+        if valid && held.progress < rules.records && l == 0 {
+            self.add("delivers", w, l, false, |s| s.workers[w].held[l].progress += 1);
         }
         // In PerWorker only progress is written.
         let moved = held.progress != s.leases[l].checkpoint;
@@ -88,7 +88,7 @@ impl Moves<'_> {
             return;
         }
         let finishes = l == 0 || rules.count_to.is_some();
-        if finishes && (l > 0 || held.progress == 1) {
+        if finishes && (l > 0 || held.progress == rules.records) {
             self.send(w, l, Kind::Finish, |_| {});
         }
         if rules.moves {
@@ -136,7 +136,7 @@ impl Moves<'_> {
         };
         if own && !rules.has(Clause::OwnTakenByWrite) {
             self.add("goes on with a lease in its name", w, l, false, |s| {
-                let progress = lease.checkpoint.min(1);
+                let progress = lease.checkpoint.min(rules.records);
                 s.workers[w].held[l] =
                     Held { hold: Hold::Yes, counter: lease.counter, age: 0, progress, unanswered: false };
             });
@@ -225,7 +225,8 @@ impl Moves<'_> {
                     Write { kind: Kind::CreateLease, on: l as u8, by: me, ..Write::NONE },
                 );
             }
-            if l > 0 && lease.checkpoint == SHARD_END && rules.count_to.is_some() && lease.exists {
+            let stood = lease.still >= rules.d || !rules.has(Clause::TombstoneStands);
+            if l > 0 && stood && lease.checkpoint == SHARD_END && rules.count_to.is_some() && lease.exists {
                 let (counter, owner) = (lease.counter, lease.owner);
                 let m = Write { kind: Kind::DeleteLease, on: l as u8, by: me, counter, owner, ..Write::NONE };
                 self.aside("deletes a tombstone", w, false, m);

@@ -47,6 +47,7 @@ clauses! {
     ChildrenFromSend: "the children's validity counts from the sending of the finish",
     FinishIsAtomic: "SHARD_END and the children are one transaction",
     ChildrenMended: "a missing child of a tombstone gets a lease",
+    TombstoneStands: "a tombstone is deleted only after it has stood for D",
     ParentGate: "nobody takes a child before its parent is SHARD_END",
     ReleaseStopsFirst: "an owner stops before it sends the write that lets go",
     Fence: "a silent worker is fenced by a write on the counter that stood still",
@@ -69,6 +70,10 @@ pub struct Setting {
     pub children: usize,
     /// Whether the last child has a lease, without owner, before its parent is finished.
     pub child_exists: bool,
+    /// Whether the last child is not listed yet when the parent is finished.
+    pub hidden: bool,
+    /// Records of the parent shard, at most 2; the children have none.
+    pub records: u8,
     /// D, in ticks: the least true time that a whole watch can take on a fast clock.
     pub d: u8,
     /// Writes at one time whose sender does not wait for them.
@@ -104,6 +109,8 @@ impl Setting {
             workers: 2,
             children: 1,
             child_exists: false,
+            hidden: false,
+            records: 1,
             d: 2,
             loose: 1,
             lost: true,
@@ -117,6 +124,38 @@ impl Setting {
             without: Vec::new(),
             max_states: 60_000_000,
         }
+    }
+
+    /// The bounds, in the words of the command line: what differs from the mode's full setting.
+    #[must_use]
+    pub fn bounds(&self) -> String {
+        let full = Self::new(self.mode);
+        let mut words = Vec::new();
+        let mut number = |name: &str, value: usize, usual: usize| {
+            if value != usual {
+                words.push(format!("{name}={value}"));
+            }
+        };
+        number("workers", self.workers, full.workers);
+        number("children", self.children, full.children);
+        number("d", self.d.into(), full.d.into());
+        number("loose", self.loose, full.loose);
+        number("records", self.records.into(), full.records.into());
+        for (name, value, usual) in [
+            ("exists", self.child_exists, full.child_exists),
+            ("hidden", self.hidden, full.hidden),
+            ("lost", self.lost, full.lost),
+            ("late_registration", self.late_registration, full.late_registration),
+            ("slow", self.slow, full.slow),
+            ("joined", self.joined, full.joined),
+            ("crash", self.crash, full.crash),
+            ("suspend", self.suspend, full.suspend),
+            ("moves", self.moves, full.moves),
+        ] {
+            number(name, value.into(), usual.into());
+        }
+        words.extend(self.count_to.map(|bound| format!("count={bound}")));
+        words.join(" ")
     }
 
     /// Whether the clause is kept.

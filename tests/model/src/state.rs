@@ -15,7 +15,7 @@ pub const NOBODY: u8 = 15;
 /// A counter that no item has any more.
 pub const STALE: u8 = 254;
 /// The checkpoint of a finished shard.
-pub const SHARD_END: u8 = 2;
+pub const SHARD_END: u8 = 3;
 
 /// A lease item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -325,7 +325,8 @@ impl State {
         }
         for lease in &mut self.leases {
             let owned = rules.mode == Mode::PerLease && lease.owner != NOBODY;
-            if !lease.exists || lease.checkpoint == SHARD_END || !(owned || lease.intended != NOBODY) {
+            let tombstone = lease.checkpoint == SHARD_END;
+            if !lease.exists || (tombstone && !counted) || !(owned || tombstone || lease.intended != NOBODY) {
                 lease.still = 0;
             }
         }

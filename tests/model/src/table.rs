@@ -91,7 +91,7 @@ fn apply_to_lease(rules: &Setting, s: &mut State, m: &mut Write) {
 fn finish(rules: &Setting, s: &mut State, m: &Write) {
     let on = usize::from(m.on);
     if on == 0 {
-        for child in 1..=rules.children {
+        for child in 1..=rules.children - usize::from(rules.hidden) {
             if s.leases[child].exists {
                 continue;
             }
