@@ -106,7 +106,8 @@ pub fn kept() -> Vec<Case> {
         Setting { workers: 3, children: 1, slow: false, ..lease.clone() },
         Setting { d: 3, ..lease.clone() },
         Setting { loose: 2, ..lease.clone() },
-        Setting { records: 2, ..lease },
+        Setting { records: 2, ..lease.clone() },
+        Setting { children: 1, moves: false, slow: false, count_to: Some(3), ..lease },
         worker.clone(),
         Setting { lost: false, ..worker.clone() },
         Setting { crash: true, ..worker.clone() },
@@ -150,7 +151,8 @@ pub fn lease_without() -> Vec<Case> {
         without(family(false), &[Clause::FinishIsAtomic], ChildBeforeParent),
         without(family(true), &[Clause::ParentGate], ChildBeforeParent),
         without(hidden, &[Clause::ChildrenMended], Orphan),
-        without(reuse, &[Clause::TombstoneStands], TwoOwners),
+        without(reuse.clone(), &[Clause::TombstoneStands], TwoOwners),
+        without(reuse, &[Clause::NotCreatedAgain], TwoOwners),
         spared(
             all.clone(),
             &[Clause::LapseIsFinal],
@@ -202,6 +204,6 @@ pub fn worker_without() -> Vec<Case> {
         ),
         spared(Setting { slow: true, children: 1, ..slow }, &[Clause::ChildrenFromSend], told),
         spared(Setting { crash: true, ..all.clone() }, &[Clause::OwnTakenByWrite], told),
-        spared(Setting { crash: true, ..all }, &[Clause::OwnTakenUp], "its owner cannot lose it otherwise, see below"),
+        without(all, &[Clause::OwnTakenUp], Orphan),
     ]
 }

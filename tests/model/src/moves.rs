@@ -107,6 +107,18 @@ pub(crate) fn lapse(rules: &Setting, s: &mut State, w: usize) {
     }
 }
 
+/// Whether a worker that runs has not written in time what keeps it valid through the next tick. It may be slow, but progress is owed
+/// by those that are not.
+fn lets_lapse(rules: &Setting, s: &State, w: usize) -> bool {
+    let worker = &s.workers[w];
+    let ends = |age: u8| age + 1 == rules.valid_for();
+    worker.power == Power::Up
+        && match rules.mode {
+            Mode::PerLease => worker.held.iter().any(|held| held.hold == Hold::Yes && ends(held.age)),
+            Mode::PerWorker => worker.member == Member::Registered && ends(worker.age),
+        }
+}
+
 pub(crate) fn forget_born(s: &mut State, w: usize) {
     for held in &mut s.workers[w].held {
         if held.hold == Hold::Born {
@@ -177,10 +189,17 @@ impl<'a> Moves<'a> {
         accepts(self.rules, &self.from, m) && !is_beyond_bound(self.rules, &self.from, m)
     }
 
+    /// Whether a write of the lease may still arrive.
+    fn is_awaited(&self, l: u8) -> bool {
+        let on = |m: &Write| m.is_some() && m.is_on_lease() && m.on == l;
+        self.from.loose.iter().any(on) || self.from.workers.iter().any(|w| w.sent.iter().any(on))
+    }
+
     fn tick(&mut self) {
         let rules = self.rules;
         let end = rules.d + 1;
-        self.add("a tick passes", 15, 15, false, |s| {
+        let fault = (0..rules.workers).any(|w| lets_lapse(rules, &self.from, w));
+        self.add("a tick passes", 15, 15, fault, |s| {
             for lease in &mut s.leases {
                 lease.still = (lease.still + 1).min(rules.d);
             }
@@ -272,10 +291,11 @@ impl<'a> Moves<'a> {
     /// way between a step.
     pub(crate) fn aside(&mut self, what: &'static str, w: usize, fault: bool, m: Write) {
         let rules = self.rules;
-        if rules.count_to.is_some() && rules.lost {
+        let again = m.kind == Kind::CreateLease && rules.has(Clause::NotCreatedAgain);
+        if rules.count_to.is_some() && rules.lost && !again {
             self.add(what, w, usize::from(m.on), fault, |s| loosen(rules, s, m));
         }
-        if self.is_open_to(&m) {
+        if self.is_open_to(&m) && !(again && self.is_awaited(m.on)) {
             self.wrote = Some((m, true));
             self.add(what, w, usize::from(m.on), fault, |s| {
                 let mut m = m;

@@ -48,6 +48,7 @@ clauses! {
     FinishIsAtomic: "SHARD_END and the children are one transaction",
     ChildrenMended: "a missing child of a tombstone gets a lease",
     TombstoneStands: "a tombstone is deleted only after it has stood for D",
+    NotCreatedAgain: "a lease that was deleted is not created again while an old write may still arrive",
     ParentGate: "nobody takes a child before its parent is SHARD_END",
     ReleaseStopsFirst: "an owner stops before it sends the write that lets go",
     Fence: "a silent worker is fenced by a write on the counter that stood still",
