@@ -14,3 +14,9 @@ pub fn short(shard: &ShardId) -> String {
 #[doc = include_str!("../README.md")]
 #[derive(Debug)]
 pub struct Readme;
+
+/// The tests of a consumer that the documents show compile and run.
+#[cfg(all(doctest, feature = "wire"))]
+#[doc = include_str!("../docs/testing-your-consumer.md")]
+#[derive(Debug)]
+pub struct TestingYourConsumer;

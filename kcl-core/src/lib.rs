@@ -10,6 +10,10 @@ pub mod wrap;
 mod admin;
 mod contract;
 mod model;
+#[cfg(feature = "planted")]
+pub mod planted;
+#[cfg(not(feature = "planted"))]
+mod planted;
 mod policy;
 mod record;
 mod runner;

@@ -11,6 +11,8 @@
 mod lease;
 mod readers;
 mod stream;
+#[cfg(feature = "wire")]
+pub mod wire;
 mod worker;
 
 pub use kcl_core;

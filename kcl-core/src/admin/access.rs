@@ -63,7 +63,7 @@ impl Table {
     /// The workers that own these leases, as far as their items say that they live.
     pub(super) fn live_owners(&self, leases: &[&Lease]) -> Vec<WorkerId> {
         let owns = |id: &WorkerId| leases.iter().any(|lease| lease.owner.as_ref() == Some(&id.owner()));
-        let live = self.workers.iter().filter(|worker| worker.state == WorkerState::Live);
+        let live = self.workers.iter().filter(|worker| worker.state.lives());
         live.map(|worker| worker.id.clone()).filter(owns).collect()
     }
 
@@ -120,8 +120,12 @@ impl Access {
     }
 
     /// A request that may be repeated.
-    pub(super) async fn request<'a, T, F>(&'a self, call: impl Fn(&'a dyn LeaseTable) -> F) -> Result<T, AdminError>
+    pub(super) async fn request<'a, T, F>(
+        &'a self,
+        call: impl Fn(&'a dyn LeaseTable) -> F + Send + Sync,
+    ) -> Result<T, AdminError>
     where
+        T: Send,
         F: Future<Output = Result<T, LeaseError>> + Send,
     {
         Ok(self.inner.tried(TRIES, || call(self.inner.table.as_ref())).await?)
@@ -171,7 +175,7 @@ impl Access {
         let mut last = None;
         for _ in 0..TRIES {
             let Some(worker) = self.worker(id).await? else { return Ok(()) };
-            if worker.state != WorkerState::Live {
+            if !worker.state.lives() {
                 return Ok(());
             }
             let write = self.inner.table.write_worker(&worker, WorkerState::Evicted);

@@ -8,6 +8,7 @@
 
 mod access;
 mod error;
+mod liveness;
 mod plan;
 mod strip;
 mod view;
@@ -199,9 +200,8 @@ impl Admin {
         let mut table = self.access.look().await?;
         for _ in 0..ROUNDS {
             let lease = self.access.fresh(&mut table, key).await?;
-            let owner = match (lease.owner.clone(), lease.is_finished()) {
-                (Some(owner), false) => owner,
-                _ => return Err(AdminError::NotOwned { key: key.clone() }),
+            let (Some(owner), false) = (lease.owner.clone(), lease.is_finished()) else {
+                return Err(AdminError::NotOwned { key: key.clone() });
             };
             let write = LeaseWrite { evict: true, intended_for: intended_for.clone(), ..LeaseWrite::default() };
             if self.access.settle(&table, &[guarded(&lease, write)]).await? == Settled::Written {

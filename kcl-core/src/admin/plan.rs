@@ -7,8 +7,8 @@ use crate::contract::MAX_WRITES;
 use crate::model::{Change, Checkpoint, GuardedWrite, Lease, LeaseKey, LeaseWrite, Owner, StopReason};
 
 /// Named as the holder of leases that nobody held: they must not be taken before a whole lease duration has passed, by which time
-/// every read shows all of the step.
-const OPERATOR: &str = "operator/rewind";
+/// every read shows all of the step. It has the form of a worker's id, and there is no such worker.
+const OPERATOR: &str = "operator/0000000000000000";
 
 type Leases = BTreeMap<LeaseKey, Lease>;
 

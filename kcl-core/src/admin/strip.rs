@@ -91,13 +91,13 @@ fn strip(lease: &Lease) -> Option<LeaseWrite> {
 }
 
 /// Whether there is anything that may be alive.
-fn shows_life(table: &Table) -> bool {
+pub(super) fn shows_life(table: &Table) -> bool {
     let live = table.workers.iter().any(|worker| worker.state != WorkerState::Fenced);
     live || table.leases.values().any(|lease| lease.owner.is_some() && !lease.is_finished())
 }
 
 /// What moved between two looks.
-fn signs_of_life(before: &Table, now: &Table) -> Vec<String> {
+pub(super) fn signs_of_life(before: &Table, now: &Table) -> Vec<String> {
     let workers = now.workers.iter().filter(|worker| !before.workers.contains(worker));
     let workers = workers.map(|worker| format!("the worker {} moved", worker.id));
     let leases = now.leases.values().filter(|lease| before.leases.get(&lease.key) != Some(*lease));
@@ -109,7 +109,7 @@ fn signs_of_life(before: &Table, now: &Table) -> Vec<String> {
 }
 
 /// What refuses a deletion under its guard is somebody who lives.
-fn refused_by_life(deleted: Result<(), AdminError>, sign: String) -> Result<(), AdminError> {
+pub(super) fn refused_by_life(deleted: Result<(), AdminError>, sign: String) -> Result<(), AdminError> {
     match deleted {
         Err(AdminError::Table(error)) if matches!(error.kind(), LeaseErrorKind::Conflict { .. }) => {
             Err(AdminError::FleetLives { signs: vec![sign] })

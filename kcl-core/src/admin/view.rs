@@ -194,6 +194,7 @@ fn worker_entry(table: &Table, worker: &WorkerItem) -> WorkerEntry {
         id: worker.id.clone(),
         state: match worker.state {
             WorkerState::Live => "live",
+            WorkerState::Leaving => "leaving",
             WorkerState::Evicted => "evicted",
             WorkerState::Fenced => "fenced",
         },

@@ -85,6 +85,7 @@ cases! {
     a_marker_is_completed_and_stays_so if |_| true;
     the_first_meta_stands if |_| true;
     a_newer_meta_is_refused if |_| true;
+    the_fleet_is_told_by_a_number_that_only_rises if |_| true;
     writes_together_leave_exactly_what_each_means if |_| true;
     writes_together_are_refused_together if |_| true;
     one_of_many_groups_of_writes_wins if |_| true;

@@ -19,7 +19,7 @@ use crate::model::{
 ///    What it leaves is [`Lease::after`]; attributes that this library does not know stay as they are.
 /// 3. `Ok` is returned only after the write is durable.
 /// 4. A refused write says so with [`LeaseErrorKind::Conflict`] and, where it can, carries the item that refused it.
-/// 5. `get` and `worker` are strongly consistent: they see every write that was acknowledged before they were called.
+/// 5. `get`, `worker` and `rings` are strongly consistent: they see every write that was acknowledged before they were called.
 /// 6. Nothing is deleted but by the methods that say so, under their guards.
 ///
 /// # Freedoms
@@ -137,6 +137,18 @@ pub trait LeaseTable: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `Conflict` when it differs; deleting one that does not exist is `Ok`.
     async fn delete_meta(&self, seen: &TableMeta) -> Result<(), LeaseError>;
+
+    /// Tells the fleet to look at the table: moves a number that is kept with the meta item. It changes nothing else there.
+    ///
+    /// # Errors
+    /// `Conflict` when there is no meta item.
+    async fn ring(&self) -> Result<(), LeaseError>;
+
+    /// How often the fleet was told, strongly consistent; zero when there is no meta item.
+    ///
+    /// # Errors
+    /// `Throttled`, `Unavailable`, `Denied`.
+    async fn rings(&self) -> Result<u64, LeaseError>;
 }
 
 /// The most writes of one [`LeaseTable::write_all`].
@@ -197,10 +209,20 @@ pub struct WorkerItem {
 pub enum WorkerState {
     /// It may show that it lives.
     Live,
+    /// It lives and gives everything away: nothing is meant for it any more.
+    Leaving,
     /// It must let go of everything: its next sign of life is refused.
     Evicted,
     /// It is gone for good: its leases are free.
     Fenced,
+}
+
+impl WorkerState {
+    /// Whether its worker may act and show that it lives.
+    #[must_use]
+    pub fn lives(self) -> bool {
+        matches!(self, Self::Live | Self::Leaving)
+    }
 }
 
 /// Where an application began on a stream. Fixed before any lease of it exists and never changed.

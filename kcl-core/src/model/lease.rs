@@ -48,6 +48,8 @@ pub struct Lease {
     pub loss_accepted: bool,
     /// How often the owner changed since the last checkpoint. Kept for the Java library.
     pub owner_switches: i64,
+    /// What reading the shard took lately, in KB a second, on a coarse scale. Its owner records it with other writes.
+    pub load: Option<u32>,
     /// The owner that a Java leader asked to hand the lease to [`Lease::owner`], which reads it once this is gone.
     pub checkpoint_owner: Option<Owner>,
     /// When the shard was last seen to be read to its tip, everything acknowledged.
@@ -77,6 +79,7 @@ impl Lease {
             stop: None,
             loss_accepted: false,
             owner_switches: 0,
+            load: None,
             checkpoint_owner: None,
             tip: None,
         }
@@ -124,6 +127,9 @@ impl Lease {
         write.intended_for.apply(&mut next.intended_for);
         write.stop.apply(&mut next.stop);
         write.tip.apply(&mut next.tip);
+        if write.load.is_some() {
+            next.load = write.load;
+        }
         if write.evict {
             next.evicted = true;
         }
@@ -333,6 +339,8 @@ pub struct LeaseWrite {
     pub stop: Change<StopReason>,
     /// See [`Lease::tip`].
     pub tip: Change<Tip>,
+    /// Replaces [`Lease::load`] where it is given.
+    pub load: Option<u32>,
     /// Sets [`Lease::loss_accepted`]. Applied after `checkpoint`.
     pub accept_loss: bool,
     /// Removes every attribute that is this library's own. Applied last.
@@ -423,6 +431,13 @@ impl LeaseWrite {
     #[must_use]
     pub fn with_checkpoint(mut self, checkpoint: Option<Checkpoint>) -> Self {
         self.checkpoint = checkpoint;
+        self
+    }
+
+    /// Records what reading the shard takes.
+    #[must_use]
+    pub fn with_load(mut self, load: Option<u32>) -> Self {
+        self.load = load;
         self
     }
 

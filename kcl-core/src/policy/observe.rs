@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::contract::{Mono, WorkerItem, WorkerState};
 use crate::model::{Lease, LeaseKey, Owner, WorkerId};
+use crate::planted::{self, Bug};
 
 /// A value, and since when its counter has stood still on this worker's clock.
 #[derive(Debug, Clone)]
@@ -12,8 +13,8 @@ pub(crate) struct Seen<T> {
     pub(crate) item: T,
     /// When the reply was received that first showed this counter.
     pub(crate) since: Mono,
-    /// When the reply was received that first showed this owner.
-    pub(crate) owner_since: Mono,
+    /// When the reply was received that first showed this owner; absent when the first look at the table did.
+    pub(crate) owner_since: Option<Mono>,
     /// When the last reply was received that showed this counter.
     pub(crate) checked: Mono,
     /// Which reply first showed this owner.
@@ -36,12 +37,14 @@ struct Gone {
 impl<T> Seen<T> {
     /// Whether the counter has stood still for `duration`.
     pub(crate) fn stood_still(&self, duration: Duration, now: Mono) -> bool {
+        let duration = if planted::is(Bug::TakesTooEarly) { duration / 2 } else { duration };
         now.since(self.since) >= duration
     }
 
     /// Whether the counter was seen to stand still for `duration`: to the last look, or until now where that was not longer than
     /// `fresh` ago. What was looked at long ago has only not been looked at.
     pub(crate) fn seen_to_stand_still(&self, duration: Duration, fresh: Duration, now: Mono) -> bool {
+        let duration = if planted::is(Bug::TakesTooEarly) { duration / 2 } else { duration };
         let looked_at = if now.since(self.checked) <= fresh { now } else { self.checked };
         looked_at.since(self.since) >= duration
     }
@@ -54,6 +57,8 @@ pub(crate) struct Observations {
     workers: BTreeMap<WorkerId, Seen<WorkerItem>>,
     replies: Reply,
     gone: BTreeMap<Owner, Gone>,
+    /// There was a whole scan.
+    looked: bool,
 }
 
 impl Observations {
@@ -69,6 +74,7 @@ impl Observations {
         for lease in leases {
             self.note_lease(lease, now);
         }
+        self.looked = true;
         let ids: BTreeSet<WorkerId> = workers.iter().map(|worker| worker.id.clone()).collect();
         self.workers.retain(|id, _| ids.contains(id));
         for worker in workers {
@@ -84,15 +90,15 @@ impl Observations {
 
     fn note_lease(&mut self, lease: Lease, now: Mono) {
         match self.leases.get_mut(&lease.key) {
-            Some(seen) if lease.counter == seen.item.counter => {
+            Some(seen) if lease.counter == seen.item.counter && lease.owner == seen.item.owner => {
                 seen.item = lease;
                 seen.checked = now;
             }
             Some(seen) if lease.counter.0.wrapping_sub(seen.item.counter.0) < 0 => {}
             seen => {
                 let same_owner = seen.filter(|seen| seen.item.owner == lease.owner);
-                let (owner_since, owner_reply) =
-                    same_owner.map_or((now, self.replies), |seen| (seen.owner_since, seen.owner_reply));
+                let (owner_since, owner_reply) = same_owner
+                    .map_or((self.looked.then_some(now), self.replies), |seen| (seen.owner_since, seen.owner_reply));
                 let key = lease.key.clone();
                 self.leases.insert(key, Seen { item: lease, since: now, owner_since, checked: now, owner_reply });
             }
@@ -108,7 +114,8 @@ impl Observations {
             Some(seen) if worker.counter.0.wrapping_sub(seen.item.counter.0) < 0 => {}
             _ => {
                 let (id, owner_reply) = (worker.id.clone(), self.replies);
-                self.workers.insert(id, Seen { item: worker, since: now, owner_since: now, checked: now, owner_reply });
+                let owner_since = Some(now);
+                self.workers.insert(id, Seen { item: worker, since: now, owner_since, checked: now, owner_reply });
             }
         }
     }
@@ -199,5 +206,71 @@ mod tests {
         assert!(seen.leases().is_empty());
         seen.scanned(vec![lease()], vec![], at(20));
         assert!(!seen.leases()[&lease().key].stood_still(Duration::from_secs(10), at(21)));
+    }
+
+    fn item(counter: i64, state: WorkerState) -> WorkerItem {
+        let id = "w/0000000000000001".parse().expect("legal");
+        WorkerItem { id, counter: crate::model::LeaseCounter(counter), state, weight: 100 }
+    }
+
+    fn owned() -> Lease {
+        Lease { owner: Some(item(0, WorkerState::Live).id.owner()), ..lease() }
+    }
+
+    #[test]
+    fn an_owner_is_gone_only_by_an_answer_asked_for_after_the_lease_was_seen_to_name_it() {
+        for gone in [None, Some(item(3, WorkerState::Fenced))] {
+            let id = item(0, WorkerState::Live).id;
+            let mut seen = Observations::default();
+            let before = seen.asking();
+            seen.scanned(vec![owned()], vec![], at(1));
+            let since = |seen: &Observations| seen.owner_gone_since(&seen.leases()[&lease().key]);
+            // The owner may have registered after that was asked.
+            seen.worker(&id, gone.clone(), before, at(2));
+            assert_eq!(since(&seen), None);
+            let after = seen.asking();
+            seen.worker(&id, gone, after, at(3));
+            assert!(since(&seen).is_some());
+        }
+    }
+
+    #[test]
+    fn a_lease_that_comes_to_name_an_owner_later_needs_another_answer() {
+        let id = item(0, WorkerState::Live).id;
+        let mut seen = Observations::default();
+        seen.scanned(vec![lease()], vec![], at(1));
+        let asked = seen.asking();
+        seen.worker(&id, None, asked, at(2));
+        let taken = lease().after(&LeaseWrite::take(id.owner()));
+        seen.lease(taken.clone(), at(3));
+        assert_eq!(seen.owner_gone_since(&seen.leases()[&taken.key]), None);
+    }
+
+    #[test]
+    fn an_owner_that_lives_or_is_evicted_is_not_gone() {
+        for state in [WorkerState::Live, WorkerState::Leaving, WorkerState::Evicted] {
+            let mut seen = Observations::default();
+            seen.scanned(vec![owned()], vec![item(1, state)], at(1));
+            let asked = seen.asking();
+            seen.worker(&item(0, state).id, Some(item(1, state)), asked, at(2));
+            assert_eq!(seen.owner_gone_since(&seen.leases()[&lease().key]), None);
+        }
+    }
+
+    #[test]
+    fn what_has_not_been_looked_at_for_long_has_not_been_seen_to_stand_still() {
+        let mut seen = Observations::default();
+        let (d, fresh) = (Duration::from_secs(10), Duration::from_secs(3));
+        let silent = |seen: &Observations, now| {
+            seen.workers().values().all(|worker| worker.seen_to_stand_still(d, fresh, at(now)))
+        };
+        seen.scanned(vec![], vec![item(1, WorkerState::Live)], at(0));
+        assert!(!silent(&seen, 30), "one look");
+        seen.scanned(vec![], vec![item(1, WorkerState::Live)], at(8));
+        assert!(silent(&seen, 10) && !silent(&seen, 12));
+        seen.scanned(vec![], vec![item(1, WorkerState::Live)], at(25));
+        assert!(silent(&seen, 40));
+        seen.scanned(vec![], vec![item(2, WorkerState::Live)], at(41));
+        assert!(!silent(&seen, 50));
     }
 }

@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use super::balance::WorkerView;
+use super::balance::{View, WorkerView};
 use super::observe::Observations;
 use crate::contract::{Liveness, WorkerState};
 use crate::model::WorkerId;
@@ -25,13 +25,17 @@ const SCANS_PER_INTERVAL: u32 = 4;
 /// So many workers watch each worker.
 const WATCHERS: usize = 2;
 
+/// How long from one scan to the next, of a worker that holds, or is about to hold, so many leases, and whose plan expects so many.
+pub(crate) fn pace(liveness: Liveness, observe_every: Duration, view: &View, held: usize, expected: usize) -> Duration {
+    match expected > 0 || is_short(view, held) {
+        // The others hand over as they look, each at its own time.
+        true => observe_every,
+        false => scan_every(liveness, observe_every, &view.workers, &view.me),
+    }
+}
+
 /// How long from one scan to the next, of a worker in a fleet of `workers`, in the order of their ids.
-pub(crate) fn scan_every(
-    liveness: Liveness,
-    observe_every: Duration,
-    workers: &[WorkerView],
-    me: &WorkerId,
-) -> Duration {
+fn scan_every(liveness: Liveness, observe_every: Duration, workers: &[WorkerView], me: &WorkerId) -> Duration {
     let fleet = u32::try_from(workers.len()).unwrap_or(u32::MAX).max(1);
     let common = observe_every.saturating_mul(fleet.max(SCANS_PER_INTERVAL)) / SCANS_PER_INTERVAL;
     match liveness {
@@ -43,6 +47,12 @@ pub(crate) fn scan_every(
             observe_every.saturating_mul(factor).min(common)
         }
     }
+}
+
+/// Whether a worker that holds nothing, and is about to hold nothing, is to have a share: the others are about to hand some to it, and it
+/// looks as often as in a small fleet.
+fn is_short(view: &View, held: usize) -> bool {
+    held == 0 && view.leases.len() >= view.workers.len()
 }
 
 /// The workers that this one watches by point reads: the two before it in the order of ids, the last being before the first. Those
@@ -71,7 +81,7 @@ mod tests {
     }
 
     fn fleet(size: u64) -> Vec<WorkerView> {
-        (0..size).map(|n| WorkerView { id: id(n), weight: 100 }).collect()
+        (0..size).map(|n| WorkerView { id: id(n), weight: 100, leaving: false }).collect()
     }
 
     fn scans_in_a_second(liveness: Liveness, size: u64) -> f64 {

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::balance::{LeaseHold, LeaseView, Limits, View, WorkerView};
+use super::load;
 use super::observe::{Observations, Seen};
 use super::tenure::LeaseTiming;
 use crate::contract::{Liveness, Mono, WorkerItem, WorkerState};
 use crate::model::{KeyForm, Lease, LeaseCounter, LeaseKey, Owner, StreamArn, WorkerId};
+use crate::planted::{self, Bug};
 
 /// What a worker knows of itself.
 #[derive(Debug)]
@@ -16,6 +18,8 @@ pub(crate) struct Own<'a> {
     pub(crate) weight: u32,
     /// How the death of a worker is seen.
     pub(crate) liveness: Liveness,
+    /// It gives everything away.
+    pub(crate) leaving: bool,
     /// Leases it holds.
     pub(crate) held: &'a BTreeSet<LeaseKey>,
     /// Leases that a request is under way for.
@@ -37,18 +41,31 @@ pub(crate) fn live_workers(seen: &Observations, own: &Own<'_>, timing: LeaseTimi
     let others = seen
         .workers()
         .values()
-        .filter(|worker| worker.item.id != *own.id && worker.item.state == WorkerState::Live)
-        .filter(|worker| worker.item.counter != LeaseCounter(0))
-        .filter(|worker| !is_silent(worker, timing, now) && !negligent.contains(&worker.item.id.owner()))
-        .map(|worker| WorkerView { id: worker.item.id.clone(), weight: worker.item.weight });
+        .filter(|worker| worker.item.id != *own.id && worker.item.state.lives())
+        .filter(|worker| is_counted_on(worker, timing, now) && !negligent.contains(&worker.item.id.owner()))
+        .map(|worker| WorkerView {
+            id: worker.item.id.clone(),
+            weight: worker.item.weight,
+            leaving: worker.item.state == WorkerState::Leaving,
+        });
     let mut workers: Vec<WorkerView> = others.collect();
-    workers.push(WorkerView { id: own.id.clone(), weight: own.weight });
+    workers.push(WorkerView { id: own.id.clone(), weight: own.weight, leaving: own.leaving });
     workers.sort_by(|a, b| a.id.cmp(&b.id));
     workers
 }
 
+fn is_counted_on(worker: &Seen<WorkerItem>, timing: LeaseTiming, now: Mono) -> bool {
+    worker.item.counter != LeaseCounter(0) && !is_silent(worker, timing, now)
+}
+
 fn is_silent(worker: &Seen<WorkerItem>, timing: LeaseTiming, now: Mono) -> bool {
     worker.seen_to_stand_still(timing.duration(), timing.renew_every(), now)
+}
+
+/// How many other workers live and stay.
+pub(crate) fn successors(seen: &Observations, me: &WorkerId, timing: LeaseTiming, now: Mono) -> usize {
+    let stays = |worker: &&Seen<WorkerItem>| worker.item.id != *me && worker.item.state == WorkerState::Live;
+    seen.workers().values().filter(stays).filter(|worker| is_counted_on(worker, timing, now)).count()
 }
 
 /// Whether another owner must renew the lease.
@@ -91,8 +108,15 @@ pub(crate) fn view(
         .leases()
         .values()
         .filter(|lease| wants_an_owner(&lease.item) && streams.stream_of(&lease.item).is_some())
-        .filter(|lease| own.held.contains(&lease.item.key) || parents_done(seen, &lease.item, streams))
-        .map(|lease| LeaseView { key: lease.item.key.clone(), hold: hold(seen, lease, own, timing, now) })
+        .filter(|lease| {
+            let waiting = !planted::is(Bug::WaitingChildrenFillCap) && !parents_done(seen, &lease.item, streams);
+            own.held.contains(&lease.item.key) || !waiting
+        })
+        .map(|lease| LeaseView {
+            key: lease.item.key.clone(),
+            hold: hold(seen, lease, own, timing, now),
+            cost: load::cost(lease.item.load),
+        })
         .collect();
     View { me: own.id.clone(), workers: live_workers(seen, own, timing, now), leases, now, limits }
 }
@@ -103,8 +127,18 @@ fn hold(seen: &Observations, lease: &Seen<Lease>, own: &Own<'_>, timing: LeaseTi
         return LeaseHold::Held { by: me, since: lease.owner_since };
     }
     let intended_for = lease.item.intended_for.clone();
+    if let Some(by) = intended_for.clone().filter(|by| *by != me && planted::is(Bug::HandOverToDead)) {
+        return LeaseHold::Held { by, since: lease.owner_since };
+    }
     let Some(owner) = &lease.item.owner else { return LeaseHold::Free { intended_for, since: lease.since } };
     let expired = match (own.liveness, worker_of(owner)) {
+        (Liveness::PerWorker, Some(worker)) if planted::is(Bug::StaleAbsence) => {
+            (!seen.workers().contains_key(&worker)).then_some(lease.since).or(seen.owner_gone_since(lease))
+        }
+        (Liveness::PerWorker, Some(worker)) if planted::is(Bug::NeitherFenceNorDropAll) => {
+            let silent = seen.workers().get(&worker).filter(|worker| is_silent(worker, timing, now));
+            silent.map(|worker| worker.since).or(seen.owner_gone_since(lease))
+        }
         (Liveness::PerWorker, Some(_)) => seen.owner_gone_since(lease),
         // A worker of another library has no item: its leases are its only signs of life.
         (Liveness::PerWorker, None) | (Liveness::PerLease, _) => {
@@ -172,7 +206,9 @@ pub(crate) fn unclaimed<'a>(seen: &'a Observations, own: &Own<'_>, streams: &Str
     seen.leases()
         .values()
         .map(|lease| &lease.item)
-        .filter(|lease| lease.owner.as_ref() == Some(&me) && !lease.evicted && wants_an_owner(lease))
+        .filter(|lease| lease.owner.as_ref() == Some(&me) && wants_an_owner(lease))
+        .filter(|lease| !lease.evicted || planted::is(Bug::EvictedTakesBack))
+        .filter(|_| !planted::is(Bug::OwnNeverTakenUp))
         .filter(|lease| !own.held.contains(&lease.key) && !own.pending.contains(&lease.key))
         .filter(|lease| !parent_keys(lease, streams).iter().any(|parent| own.held.contains(parent)))
         .collect()
@@ -235,7 +271,9 @@ pub(crate) fn departed<'a>(
     };
     others(seen, own)
         .filter_map(|worker| match worker.item.state {
-            WorkerState::Live | WorkerState::Evicted => gone(worker).then_some((&worker.item, Farewell::Fence)),
+            WorkerState::Live | WorkerState::Leaving | WorkerState::Evicted => {
+                gone(worker).then_some((&worker.item, Farewell::Fence))
+            }
             WorkerState::Fenced => {
                 (!named.contains(&worker.item.id.owner())).then_some((&worker.item, Farewell::Delete))
             }

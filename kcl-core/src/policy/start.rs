@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::model::{Checkpoint, IteratorPosition, Lease, SequenceNumber};
+use crate::planted::{self, Bug};
 
 /// Where the first iterator of a lease is taken.
 ///
@@ -12,6 +13,9 @@ use crate::model::{Checkpoint, IteratorPosition, Lease, SequenceNumber};
 pub(crate) fn first_position(lease: &Lease, acknowledged: Option<SequenceNumber>) -> IteratorPosition {
     if let Some(at) = acknowledged {
         return IteratorPosition::After(at);
+    }
+    if planted::is(Bug::LatestChildren) && !lease.parents.is_empty() {
+        return IteratorPosition::Latest;
     }
     match lease.checkpoint {
         Checkpoint::Sequence(at) => IteratorPosition::After(at),

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use crate::contract::{LeaseLost, Liveness, Mono, Stamp};
 use crate::model::{Lease, Owner};
+use crate::planted::{self, Bug};
 
 /// The durations that follow from the lease duration D.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,9 @@ impl LeaseTiming {
 
     /// How long after sending a write its sender may act on it: D less a margin for clocks that differ in rate by 2 % each.
     pub(crate) fn validity(self) -> Duration {
+        if planted::is(Bug::NoDriftMargin) {
+            return self.duration;
+        }
         self.duration * 95 / 100
     }
 
@@ -70,7 +74,17 @@ impl Validity {
     /// The validity after a write sent at `sent` was acknowledged at `now`: over for good if this one had run out, and if the answer
     /// itself came too late.
     pub(crate) fn extended(self, sent: Stamp, now: &Stamp, timing: LeaseTiming) -> Self {
+        let sent = match () {
+            () if planted::is(Bug::ValidityFromReply) => *now,
+            () if planted::is(Bug::ValidAfterSuspend) => {
+                return Self::from_write(Stamp { wall: now.wall - now.mono.since(sent.mono), ..sent });
+            }
+            () => sent,
+        };
         let next = Self::from_write(sent);
+        if planted::is(Bug::NeitherFenceNorDropAll) {
+            return next;
+        }
         if self.holds(now, timing) && next.holds(now, timing) { next } else { self.ended() }
     }
 
@@ -83,6 +97,7 @@ impl Validity {
     pub(crate) fn holds(&self, now: &Stamp, timing: LeaseTiming) -> bool {
         let monotonic = now.mono.since(self.sent.mono);
         let wall = now.wall.duration_since(self.sent.wall).unwrap_or_default();
+        let wall = if planted::is(Bug::SuspendUnnoticed) { monotonic } else { wall };
         !self.over && monotonic < timing.validity() && wall.saturating_sub(monotonic) <= timing.suspended_after()
     }
 

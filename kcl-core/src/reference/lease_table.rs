@@ -32,6 +32,8 @@ struct State {
     /// What the newest writes replaced, oldest first; only as many as scans lag behind.
     undo: VecDeque<Vec<(String, Option<Arc<Item>>)>>,
     lag: usize,
+    /// Kept with the meta item.
+    rings: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -403,7 +405,23 @@ impl LeaseTable for MemoryLeaseTable {
 
     async fn delete_meta(&self, seen: &TableMeta) -> Result<(), LeaseError> {
         let same = |item: &TableItem| matches!(item, TableItem::Meta(now) if now == seen);
-        self.lock().delete_own(META_KEY.to_owned(), same, "delete_meta")
+        let mut state = self.lock();
+        state.delete_own(META_KEY.to_owned(), same, "delete_meta")?;
+        state.rings = 0;
+        Ok(())
+    }
+
+    async fn ring(&self) -> Result<(), LeaseError> {
+        let mut state = self.lock();
+        match state.items.get(META_KEY).map(|item| &item.body) {
+            Some(TableItem::Meta(_)) => state.rings += 1,
+            _ => return Err(conflict(None, "ring")),
+        }
+        Ok(())
+    }
+
+    async fn rings(&self) -> Result<u64, LeaseError> {
+        Ok(self.lock().rings)
     }
 }
 

@@ -13,5 +13,5 @@ pub use lease_table::MemoryLeaseTable;
 pub use reader_registry::MemoryReaderRegistry;
 pub use stream::{
     CallCounts, LastPage, ReferenceStream, ServiceError, ServiceErrorCode, ShardView, StreamList, StreamOptions,
-    TableDescription, TableError, TableView, Visibility, Written,
+    TableDescription, TableError, TableView, Visibility, Written, item_size,
 };

@@ -28,6 +28,7 @@ use crate::contract::{
     ShardIterator, Start, StartReason, StreamSource,
 };
 use crate::model::{IteratorPosition, KeyForm, Lease, Owner, SequenceNumber, Shard, StopReason, StreamArn};
+use crate::planted::{self, Bug};
 use crate::policy::lineage;
 use crate::policy::retry::{AfterFailure, Attempts};
 use crate::policy::start::{self, StartFilter};
@@ -219,7 +220,10 @@ impl Consumer {
 
     /// Where reading begins.
     fn position(&self) -> IteratorPosition {
-        let acknowledged = self.holding.progress().acknowledged();
+        let mut acknowledged = self.holding.progress().acknowledged();
+        if planted::is(Bug::ReplacedFromDelivered) {
+            acknowledged = self.holding.progress().delivered();
+        }
         match (self.start, acknowledged, self.first_wanted) {
             (Some(at), _, _) => IteratorPosition::After(at),
             (None, None, Some(first)) => IteratorPosition::At(first),

@@ -9,6 +9,7 @@ use super::consumer::Consumer;
 use super::fetch::{Fetched, FetchedPage};
 use crate::contract::{FailureAction, FailureSink, Mono, ProcessError, RecordProcessor, ShardContext};
 use crate::model::{SequenceNumber, Shard, StopReason};
+use crate::planted::{self, Bug};
 use crate::policy::retry::AfterFailure;
 use crate::policy::start::StartFilter;
 use crate::record::{Record, RecordBatch};
@@ -102,6 +103,10 @@ impl<'a> Deliver<'a> {
             self.all_wanted(&page.records);
         }
         let mut rest = self.wanted(page.records);
+        if let Some(last) = rest.last().filter(|_| planted::is(Bug::CheckpointOfFetched)) {
+            self.consumer.holding.progress().deliver(last.sequence_number());
+            self.consumer.holding.acknowledge(last.sequence_number()).map_err(|_lost| Exit::Lost)?;
+        }
         while !rest.is_empty() {
             if self.consumer.give_up.asked().is_cancelled() {
                 return Err(Exit::GiveUp.into());
@@ -168,6 +173,7 @@ impl<'a> Deliver<'a> {
                     consumer.holding.acknowledge(last).map_err(|_lost| Exit::Lost)?;
                 }
                 consumer.succeeded(Some(last));
+                consumer.holding.meter().add(batch.bytes());
                 self.done = Some(last);
                 setting.board.processed(&consumer.holding.lease.key, last, batch.len());
                 Ok(batch.len())
@@ -180,6 +186,10 @@ impl<'a> Deliver<'a> {
 
     /// The processor returned an error: acknowledge what it says is done, and redeliver the rest or hand it to the policy.
     async fn failed(&mut self, batch: &RecordBatch, error: &ProcessError) -> Result<usize, Ending> {
+        if let Some(last) = batch.last().filter(|_| planted::is(Bug::FailureAcknowledges)) {
+            self.consumer.holding.acknowledge(last.sequence_number()).map_err(|_lost| Exit::Lost)?;
+            return Ok(batch.len());
+        }
         let named = error.failed_at().and_then(|at| batch.iter().position(|record| record.sequence_number() == at));
         let before = named.unwrap_or(0);
         if let Some(record) = before.checked_sub(1).and_then(|index| batch.get(index)) {

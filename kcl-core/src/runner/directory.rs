@@ -9,6 +9,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::fetch::{describe, timed_out};
 use crate::contract::{DescribePage, Mono, Rt, SourceError, SourceErrorKind, StreamSource};
 use crate::model::{Shard, ShardId, StreamArn, StreamDescription, StreamStatus, TableName};
+use crate::planted::{self, Bug};
 use crate::policy::backoff::Backoff;
 use crate::policy::budget::Budget;
 use crate::policy::listing::{ChildPages, Children, Listing, ListingPages, PageStep};
@@ -213,7 +214,9 @@ impl Directory {
         loop {
             let begun = self.rt.now();
             match self.visible_children(shard, begun).await {
-                Ok(children) if !children.shards.is_empty() => return children.shards,
+                Ok(children) if !children.shards.is_empty() || planted::is(Bug::ChildrenNotAwaited) => {
+                    return children.shards;
+                }
                 Ok(children) => {
                     // Only a complete listing shows that none will come.
                     if children.status == StreamStatus::Disabled && self.listing_at_last(begun).await.is_settled(shard)

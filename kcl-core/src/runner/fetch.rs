@@ -15,6 +15,7 @@ use crate::contract::{
     ShardIterator, SourceError, SourceErrorKind, SourceOp,
 };
 use crate::model::{IteratorPosition, SequenceNumber, Shard, StopReason};
+use crate::planted::{self, Bug};
 use crate::policy::backoff::Backoff;
 use crate::policy::foreign::OwnCalls;
 use crate::policy::loss;
@@ -296,6 +297,9 @@ impl Fetch {
         match error.kind() {
             SourceErrorKind::Expired => {
                 self.iterator = None;
+                if planted::is(Bug::ExpiredSkipsAhead) {
+                    self.position = IteratorPosition::Latest;
+                }
                 // A service that says so of every iterator is not asked at full speed.
                 self.poll_at = self.polling.next_poll(self.setting.rt.now(), Poll::Empty, None);
                 Ok(())
@@ -442,12 +446,16 @@ impl Fetch {
     /// The service knows no such shard. That proves nothing: ask for listings until it is certain.
     async fn not_found(&mut self, error: &SourceError) -> Step {
         self.iterator = None;
+        if planted::is(Bug::NotFoundIsEnd) {
+            return self.end(None).await;
+        }
         let directory = self.setting.directory.clone();
         let Some(children) = directory.gone(&self.info.shard).await else {
             self.retry_later(error).await;
             return Ok(());
         };
-        if self.wanted() && self.lost(LostUntil::ShardEnd, LossCause::ShardVanished).await? == LossDecision::StopShard {
+        let asks = self.wanted() && !planted::is(Bug::AbsentParentSilent);
+        if asks && self.lost(LostUntil::ShardEnd, LossCause::ShardVanished).await? == LossDecision::StopShard {
             return Err(Done);
         }
         self.end(Some(children)).await

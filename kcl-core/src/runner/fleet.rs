@@ -7,6 +7,9 @@
 //! ```
 //! Every request runs beside the loop as a [`Job`], so that a slow table delays nobody. The loop holds no policy.
 
+mod expect;
+mod follow;
+mod leave;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,15 +22,17 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::consumer::{ConsumerEnd, GiveUp};
-use super::holding::{Holding, Parting};
+use super::holding::Holding;
 use super::member::Member;
 use super::session::{Session, StreamRun};
 use super::subscription::Subscription;
 use super::take::{Scan, Taking};
-use crate::contract::{LeaseError, Liveness, Mono, Rt, ShardInfo, StartReason, TaskHandle};
+use crate::contract::{LeaseError, Liveness, Mono, ShardInfo, StartReason, TaskHandle};
 use crate::model::{Lease, LeaseKey, StreamArn, WorkerId};
+use crate::planted::{self, Bug};
 use crate::policy::attention;
 use crate::policy::balance::{Balance, Move};
+use crate::policy::expect::Expecting;
 use crate::policy::observe::Observations;
 use crate::policy::pacing;
 use crate::policy::round::{self, Streams};
@@ -36,6 +41,7 @@ use crate::surface::event::EventKind;
 use crate::surface::metrics;
 
 pub(super) use watch::WorkerAnswer;
+use watch::expired;
 
 /// A request that runs beside the loop, and what it brings.
 pub(super) type Job = BoxFuture<'static, Done>;
@@ -49,6 +55,8 @@ pub(super) enum Done {
         taking: Taking,
     },
     Worker(WorkerAnswer),
+    /// How often the fleet was told to look, where the table answered.
+    Rings(Option<u64>),
     Wrote {
         key: LeaseKey,
         lease: Option<Lease>,
@@ -65,6 +73,11 @@ pub(super) enum Done {
         stream: StreamArn,
         subscription: Arc<Subscription>,
         successor: Option<StreamArn>,
+    },
+    /// What was seen of a lease that was expected.
+    Expected {
+        key: LeaseKey,
+        lease: Option<Lease>,
     },
     /// Nothing that concerns the loop.
     Tidied,
@@ -111,6 +124,7 @@ pub(crate) struct Fleet {
     begun: BTreeSet<StreamArn>,
     held: BTreeMap<LeaseKey, Held>,
     pending: BTreeSet<LeaseKey>,
+    expecting: Expecting,
     jobs: FuturesUnordered<Job>,
     /// What consumers say at their end: each has a clone of the sender.
     ending: mpsc::Sender<(LeaseKey, ConsumerEnd)>,
@@ -123,10 +137,14 @@ pub(crate) struct Fleet {
     /// From one look to the next.
     pace: Duration,
     next_watch: Mono,
+    /// How often the fleet had been told to look, when it was last asked.
+    rings: Option<u64>,
     /// Workers that a request is under way for.
     asking: BTreeSet<WorkerId>,
     /// Silent workers whose leases were looked up before their time is over.
     alarmed: BTreeSet<WorkerId>,
+    /// The worker stops and hands over what it has, from this instant on.
+    leaving: Option<Mono>,
     /// The worker stops: nothing is begun any more.
     draining: bool,
     next_observation: Mono,
@@ -149,6 +167,7 @@ impl Fleet {
             begun: BTreeSet::new(),
             held: BTreeMap::new(),
             pending: BTreeSet::new(),
+            expecting: Expecting::default(),
             jobs: FuturesUnordered::new(),
             ending,
             ended,
@@ -157,8 +176,10 @@ impl Fleet {
             look_again: false,
             pace,
             next_watch: next_observation,
+            rings: None,
             asking: BTreeSet::new(),
             alarmed: BTreeSet::new(),
+            leaving: None,
             draining: false,
             next_observation,
             next_expiry: None,
@@ -214,6 +235,7 @@ impl Fleet {
                 }
             }
             Done::Worker(answer) => self.worker_answered(answer),
+            Done::Rings(rings) => self.heard(rings),
             Done::Wrote { key, lease } => {
                 self.pending.remove(&key);
                 if let Some(lease) = lease {
@@ -234,32 +256,8 @@ impl Fleet {
                 self.look_now();
             }
             Done::Vanished { stream, subscription, successor } => self.follow(&stream, &subscription, successor),
+            Done::Expected { key, lease } => self.expected(&key, lease),
             Done::Tidied => {}
-        }
-    }
-
-    fn begin(&mut self, stream: StreamArn, subscription: Arc<Subscription>) {
-        if self.begun.insert(stream.clone()) {
-            let now = self.session.rt().now();
-            self.jobs.push(Box::pin(self.session.clone().begin(stream, subscription, now)));
-        }
-    }
-
-    /// Goes on from a stream that is read to its end with the one that follows it, if there is one.
-    fn follow(&mut self, old: &StreamArn, subscription: &Subscription, successor: Option<StreamArn>) {
-        let Some(new) = successor.filter(|new| !self.begun.contains(new)) else { return };
-        self.session.events.of(old).tell(EventKind::StreamReplaced { old: old.clone(), new: new.clone() });
-        self.session.readers.leave(old);
-        self.begin(new, subscription.from_the_beginning());
-    }
-
-    /// Other workers may have seen the end of a stream before this one: it does not wait until it sees that itself.
-    fn follow_others(&mut self, scan: &Scan) {
-        let runs: Vec<_> =
-            self.streams.iter().map(|(stream, run)| (stream.clone(), run.setting.subscription.clone())).collect();
-        for (stream, subscription) in runs {
-            let announced = subscription.announced(&stream, scan.markers.iter()).cloned();
-            self.follow(&stream, &subscription, announced);
         }
     }
 
@@ -306,16 +304,31 @@ impl Fleet {
             run.setting.directory.shared_by(view.workers.len() * self.streams.len());
         }
         let unclaimed: Vec<Lease> = round::unclaimed(&self.seen, &own, &streams).into_iter().cloned().collect();
-        let moves = self.balance.plan(&view);
+        let plan = self.balance.plan(&view);
+        if let Some(from) = self.leaving {
+            self.pace = session.config.observe_every;
+            if now >= from {
+                plan.moves.into_iter().for_each(|planned| self.carry_out(planned, &streams));
+            }
+            return;
+        }
         let workers = view.workers.len();
-        self.pace = pacing::scan_every(session.liveness, session.config.observe_every, &view.workers, &session.id);
+        let coming = self.pending.len();
+        self.pace = pacing::pace(
+            session.liveness,
+            session.config.observe_every,
+            &view,
+            held.len() + coming,
+            plan.expected.len(),
+        );
         for lease in unclaimed {
             self.take(lease, StartReason::TakenOver, &streams);
         }
-        for planned in moves {
+        for planned in plan.moves {
             self.carry_out(planned, &streams);
         }
         self.look_after(now);
+        self.look_out_for(plan.expected);
         self.discover(now, workers);
         self.set_next_expiry(now);
     }
@@ -336,6 +349,7 @@ impl Fleet {
                     held.give_up.ask(Some(to.owner()));
                 }
             }
+            Move::Evict(key) if planted::is(Bug::TheftNotEviction) => self.carry_out(Move::Take(key), streams),
             Move::Evict(key) => {
                 let Some(lease) = self.seen.leases().get(&key).map(|seen| seen.item.clone()) else { return };
                 if let (Liveness::PerWorker, Some(owner)) = (self.session.liveness, &lease.owner) {
@@ -438,95 +452,6 @@ impl Fleet {
             ConsumerEnd::Stopped | ConsumerEnd::Released => self.seen.forget_lease(key),
             ConsumerEnd::Lost => {}
         }
-    }
-
-    /// Asks every consumer to give its shard away, and waits for as long as the configuration allows.
-    pub(crate) async fn drain(mut self) -> Drained {
-        let session = self.session.clone();
-        self.draining = true;
-        for held in self.held.values() {
-            held.give_up.ask(None);
-        }
-        let deadline = session.rt().now() + session.config.shutdown_timeout;
-        let mut released = 0;
-        // A take that is under way may still bring a lease, which is given away again.
-        while !self.held.is_empty() || !self.pending.is_empty() {
-            tokio::select! {
-                biased;
-                Some((key, end)) = self.ended.recv() => {
-                    released += usize::from(matches!(end, ConsumerEnd::Released));
-                    self.consumer_ended(&key, end);
-                }
-                Some(done) = self.jobs.next(), if !self.jobs.is_empty() => {
-                    if let Done::Took { .. } | Done::Wrote { .. } = done {
-                        self.done(done);
-                    }
-                }
-                () = session.rt().sleep_until(deadline) => break,
-            }
-        }
-        let abandoned = self.held.len();
-        let running = self.abandon().await;
-        Self::give_back_the_rest(&session, &running).await;
-        Drained { released, abandoned, running: !running.is_empty() }
-    }
-
-    /// Ends the calls that did not return, and gives their leases away with what was acknowledged. Returns the leases whose call runs
-    /// on, because it blocks its thread: those expire.
-    async fn abandon(&mut self) -> BTreeSet<LeaseKey> {
-        let timing = self.session.access.timing;
-        let rt = self.session.rt().clone();
-        let held = std::mem::take(&mut self.held);
-        let partings = held.into_iter().map(|(key, held)| {
-            let rt = rt.clone();
-            async move {
-                // Whole, so that its keeper lives until it has written the last word.
-                let mut held = held;
-                held.consumer.abort();
-                if rt.timeout(timing.request_timeout(), &mut held.consumer).await.is_none() {
-                    return Some(key);
-                }
-                // Each keeper gives up when its validity ends; this bound only owns the wait.
-                let parting = held.holding.part(Parting::Release { intended_for: None });
-                rt.timeout(timing.duration(), parting).await.is_none().then_some(key)
-            }
-        });
-        let running: BTreeSet<LeaseKey> = futures::future::join_all(partings).await.into_iter().flatten().collect();
-        if !running.is_empty() {
-            tracing::warn!(leases = running.len(), "some leases could not be given away; they expire");
-        }
-        running
-    }
-
-    /// Gives away what names this incarnation and was never begun with: a finish or a take whose answer was lost.
-    async fn give_back_the_rest(session: &Session, running: &BTreeSet<LeaseKey>) {
-        let access = &session.access;
-        let scan = match access.scan().await {
-            Ok(scan) => scan,
-            Err(error) => return tracing::debug!(%error, "what else names this worker expires"),
-        };
-        let me = session.id.owner();
-        let ours =
-            |lease: &&Lease| lease.owner.as_ref() == Some(&me) && !lease.evicted && !running.contains(&lease.key);
-        for lease in scan.leases.iter().filter(ours) {
-            access.give_back(lease).await;
-        }
-    }
-
-    /// Gives a lease away that was won while the worker stops.
-    fn give_back(&mut self, lease: Lease) {
-        let (session, key) = (self.session.clone(), lease.key.clone());
-        self.pending.insert(key.clone());
-        self.jobs.push(Box::pin(async move {
-            session.access.give_back(&lease).await;
-            Done::Wrote { key, lease: None }
-        }));
-    }
-}
-
-async fn expired(rt: &Rt, at: Option<Mono>) {
-    if let Some(at) = at {
-        rt.sleep_until(at).await;
     }
 }
 

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::pulse::Pulse;
 use crate::contract::{CheckpointFailure, CheckpointPort, LeaseLost, Rt};
 use crate::model::{Checkpoint, Lease, NewLease, Owner, PendingCheckpoint, SequenceNumber, StopReason, Tip};
+use crate::policy::load::Meter;
 use crate::policy::progress::Progress;
 use crate::policy::tenure::{LeaseTiming, Validity};
 use crate::surface::lock;
@@ -26,6 +27,7 @@ pub(crate) struct Holding {
     /// Where the worker's heartbeats keep all its leases, they alone count.
     pulse: Option<Arc<Pulse>>,
     progress: Mutex<Progress>,
+    meter: Mutex<Meter>,
     /// What is prepared and not made, as the last write left it.
     pending: Mutex<Option<PendingCheckpoint>>,
     /// When the shard was last read to its tip, and the last record read then.
@@ -82,10 +84,11 @@ impl Holding {
         let (orders, received) = mpsc::channel(ORDERS);
         let holding = Self {
             timing,
-            rt,
             validity: Mutex::new(validity),
             pulse,
             progress: Mutex::new(Progress::new(lease.checkpoint)),
+            meter: Mutex::new(Meter::new(lease.load, rt.now())),
+            rt,
             pending: Mutex::new(lease.pending.clone()),
             tip: Mutex::default(),
             dirty: Notify::new(),
@@ -145,6 +148,10 @@ impl Holding {
 
     pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {
         lock(&self.progress)
+    }
+
+    pub(crate) fn meter(&self) -> MutexGuard<'_, Meter> {
+        lock(&self.meter)
     }
 
     /// Fires when this worker may no longer act for the shard.

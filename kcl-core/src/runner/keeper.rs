@@ -21,6 +21,7 @@ use super::holding::{Holding, Order, Parted, Parting};
 use super::pulse::Pulse;
 use crate::contract::{CheckpointFailure, LeaseError, LeaseErrorKind, LeaseLost, LeaseTable, Mono, Rt, Stamp};
 use crate::model::{Change, Checkpoint, Lease, LeaseWrite, NewLease, SequenceNumber};
+use crate::planted::{self, Bug};
 use crate::policy::backoff::Backoff;
 use crate::policy::tenure::{LeaseTiming, Refusal, Tenure, Validity};
 use crate::surface::event::{EventKind, Events};
@@ -150,7 +151,8 @@ impl Keeper {
         let write = write.with_tip(self.holding.tip());
         let progress = self.holding.progress();
         let checkpoint = progress.unrecorded();
-        let mut write = write.with_checkpoint(checkpoint);
+        let load = self.holding.meter().news(self.tenure.lease().load, self.setting.rt.now());
+        let mut write = write.with_checkpoint(checkpoint).with_load(load);
         let prepared = self.tenure.lease().pending.as_ref().filter(|prepared| Some(prepared.at) > checkpoint);
         if let (Some(_), Some(prepared)) = (checkpoint, prepared) {
             write = write.with_pending(prepared.clone());
@@ -199,8 +201,12 @@ impl Keeper {
 
     async fn try_to_part(&mut self, parting: &Parting) -> Result<Vec<(Lease, Validity)>, Unsettled> {
         let request = match parting.clone() {
+            Parting::Release { intended_for } if planted::is(Bug::ReleaseWithoutCheckpoint) => {
+                Request::Write(LeaseWrite::release(intended_for))
+            }
             Parting::Release { intended_for } => Request::Write(self.with_progress(LeaseWrite::release(intended_for))),
             Parting::Stop { reason } => Request::Write(self.with_progress(LeaseWrite::stop(reason))),
+            Parting::Finish { .. } if planted::is(Bug::EndBeforeChildren) => Request::Finish(Vec::new()),
             Parting::Finish { children } => Request::Finish(children),
         };
         self.settle(request).await
@@ -214,7 +220,7 @@ impl Keeper {
     async fn settle(&mut self, request: Request) -> Result<Vec<(Lease, Validity)>, Unsettled> {
         let mut backoff = Backoff::new(Duration::from_millis(20), self.setting.timing.renew_every());
         loop {
-            if !self.holds() {
+            if !self.holds() && !self.revived().await {
                 return Err(Unsettled::Lost(LeaseLost::Expired));
             }
             let sent = self.setting.rt.stamp();
@@ -243,10 +249,20 @@ impl Keeper {
                     }
                     match self.tenure.refused(current.as_deref()) {
                         Refusal::Lost(why) => return Err(Unsettled::Lost(why)),
-                        Refusal::OwnWriteFound => continue,
+                        Refusal::OwnWriteFound => {
+                            if planted::is(Bug::ReadExtends) {
+                                let (lease, now) = (self.tenure.lease().clone(), self.setting.rt.stamp());
+                                self.acknowledged(now, lease, &request).map_err(Unsettled::Lost)?;
+                            }
+                            continue;
+                        }
                     }
                 }
-                LeaseErrorKind::Unavailable { .. } if error.is_unknown() => self.tenure.unanswered(),
+                LeaseErrorKind::Unavailable { .. } if error.is_unknown() => match () {
+                    () if planted::is(Bug::LostReplyIsLostLease) => return Err(Unsettled::Lost(LeaseLost::Taken)),
+                    () if planted::is(Bug::LostReplyNotApplied) => {}
+                    () => self.tenure.unanswered(),
+                },
                 _ => {}
             }
             self.setting.events.tell(EventKind::LeaseWriteRetried {
@@ -257,6 +273,25 @@ impl Keeper {
                 return Err(Unsettled::Refused);
             }
             self.pause(backoff.next_pause()).await;
+        }
+    }
+
+    /// Never, but for a planted bug: reads that the lease still names this worker, and goes on.
+    async fn revived(&mut self) -> bool {
+        if !planted::is(Bug::ValidityRevived) {
+            return false;
+        }
+        let (rt, mine) = (self.setting.rt.clone(), self.tenure.lease().owner.clone());
+        let read = self.setting.table.get(&self.tenure.lease().key);
+        match rt.timeout(self.setting.timing.request_timeout(), read).await {
+            Some(Ok(Some(lease))) if lease.owner == mine && !lease.evicted => {
+                let Some(owner) = mine else { return false };
+                self.tenure =
+                    Tenure::begun(owner.clone(), self.setting.timing, lease, Validity::from_write(rt.stamp()));
+                self.holding.set_validity(self.tenure.validity());
+                true
+            }
+            _ => false,
         }
     }
 

@@ -15,7 +15,8 @@ use super::fetch::describe;
 use super::keeper::timed_out;
 use super::pulse::Pulse;
 use crate::contract::{LeaseError, LeaseErrorKind, LeaseTable, Liveness, Mono, Rt, Stamp, WorkerItem, WorkerState};
-use crate::model::{LeaseCounter, WorkerId};
+use crate::model::WorkerId;
+use crate::planted::{self, Bug};
 use crate::policy::backoff::Backoff;
 use crate::policy::tenure::LeaseTiming;
 use crate::surface::event::{EventKind, Events};
@@ -38,6 +39,10 @@ pub(crate) struct Member {
     pulse: Arc<Pulse>,
     /// When the last acknowledged write was sent.
     sent: Mono,
+    /// What the heartbeats say.
+    state: WorkerState,
+    /// There is news, which do not wait for the next heartbeat, and of which the fleet is told.
+    news: bool,
     /// A write on the item's counter went unanswered and may still be applied.
     unanswered: bool,
 }
@@ -75,7 +80,16 @@ impl Member {
             Err(error) => return Err(error),
         };
         let pulse = Pulse::new(setting.timing, sent);
-        Ok(Self { setting, item, pulse, sent: sent.mono, unanswered: false })
+        // The first heartbeat at once: the others count on a worker that has shown that it knows of its registration. One that was
+        // applied late has nobody behind it.
+        let (state, sent) = (WorkerState::Live, sent.mono);
+        Ok(Self { setting, item, pulse, sent, state, news: true, unanswered: false })
+    }
+
+    /// Tells the fleet, from the next heartbeat on, which is sent at once: nothing more is meant for this worker.
+    pub(crate) fn announce_leaving(&mut self) {
+        self.state = WorkerState::Leaving;
+        self.news = true;
     }
 
     /// What this incarnation's right to act hangs on.
@@ -103,10 +117,11 @@ impl Member {
     /// Shows that the worker lives for as long as `work` takes, or until it may not act any more; then `work` goes on without it.
     pub(crate) async fn stay_during<T>(&mut self, work: impl Future<Output = T> + Send) -> T {
         let mut work = std::pin::pin!(work);
+        let may_stay = self.setting.liveness == Liveness::PerLease || !self.pulse.over().is_cancelled();
         tokio::select! {
             biased;
             done = &mut work => return done,
-            () = self.stay(), if !self.pulse.over().is_cancelled() => {}
+            () = self.stay(), if may_stay => {}
         }
         work.await
     }
@@ -120,9 +135,8 @@ impl Member {
     async fn beat_on(&mut self) {
         let rt = self.setting.rt.clone();
         loop {
-            // The first one at once: the others count on a worker that has shown that it knows of its registration. One that was
-            // applied late has nobody behind it.
-            if self.item.counter != LeaseCounter(0) {
+            let news = self.news;
+            if !news {
                 let due = self.sent + self.setting.timing.renew_every();
                 rt.sleep_until(due).await;
                 self.report_lateness(due);
@@ -130,6 +144,14 @@ impl Member {
             let mut backoff = Backoff::new(Duration::from_millis(20), self.setting.timing.renew_every());
             loop {
                 match self.beat().await {
+                    Beat::Shown if news => {
+                        self.news = false;
+                        // The others look at once; one that is not told looks later.
+                        let limit = self.setting.timing.request_timeout();
+                        let _told_or_not = rt.timeout(limit, self.setting.table.ring()).await;
+                        self.news = false;
+                        break;
+                    }
                     Beat::Shown => break,
                     Beat::Again => rt.sleep(rt.jitter(backoff.next_pause())).await,
                     Beat::Refused => return,
@@ -150,7 +172,7 @@ impl Member {
         let sent = rt.stamp();
         // Until it is answered: a heartbeat that is dropped may still be applied.
         let before = std::mem::replace(&mut self.unanswered, true);
-        let call = self.setting.table.write_worker(&self.item, WorkerState::Live);
+        let call = self.setting.table.write_worker(&self.item, self.state);
         let error = match rt.timeout(limit, call).await.unwrap_or_else(|| Err(timed_out())) {
             Ok(item) => {
                 self.shown(item, sent);
@@ -162,9 +184,13 @@ impl Member {
         match error.kind() {
             // It may be our own heartbeat, whose answer was lost, that moved the counter.
             LeaseErrorKind::Conflict { .. } if self.unanswered => match self.look().await {
-                Ok(Some(item)) if item.state == WorkerState::Live => {
+                Ok(Some(item)) if item.state.lives() => {
                     self.item = item;
                     self.unanswered = false;
+                    if planted::is(Bug::LookIsBeat) {
+                        self.shown(self.item.clone(), self.setting.rt.stamp());
+                        return Beat::Shown;
+                    }
                     Beat::Again
                 }
                 Ok(_) => Beat::Refused,

@@ -39,7 +39,7 @@ pub(crate) async fn survey(
         // Their owners do not show that they live by an item of their own.
         None if liveness == Liveness::PerWorker && !scan.leases.is_empty() => {
             return Err(invalid(
-                "the lease table holds leases of another library, whose workers live lease by lease, and liveness says PerWorker: leave liveness out, or stop all workers and call change_liveness",
+                "the lease table holds leases of another library, whose workers live lease by lease, and liveness says PerWorker: leave liveness out, or stop all workers and call Admin::change_liveness",
             ));
         }
         None => {}
@@ -93,7 +93,7 @@ fn check_meta(meta: &TableMeta, configured: Configured) -> Result<(), LeaseError
     }
     if configured.liveness.is_some_and(|liveness| liveness != meta.liveness) {
         return Err(invalid(&format!(
-            "the lease table is run in {:?} liveness, and liveness says otherwise: leave liveness out, or stop all workers and call change_liveness",
+            "the lease table is run in {:?} liveness, and liveness says otherwise: leave liveness out, or stop all workers and call Admin::change_liveness",
             meta.liveness
         )));
     }

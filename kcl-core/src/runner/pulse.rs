@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 
 use crate::contract::{Mono, Rt, Stamp};
+use crate::planted::{self, Bug};
 use crate::policy::tenure::{LeaseTiming, Validity};
 use crate::surface::lock;
 
@@ -67,6 +68,9 @@ impl Pulse {
     pub(crate) async fn lapse(&self, rt: &Rt) {
         while self.holds(&rt.stamp()) {
             rt.sleep_until(self.deadline()).await;
+        }
+        if planted::is(Bug::NeitherFenceNorDropAll) {
+            return std::future::pending().await;
         }
         self.end();
     }

@@ -24,7 +24,7 @@ impl Subscription {
     }
 
     /// The same, for a stream that follows another: nothing of it is left out.
-    pub(crate) fn from_the_beginning(&self) -> Arc<Self> {
+    pub(crate) fn at_the_beginning(&self) -> Arc<Self> {
         Arc::new(Self { start: StartPosition::TrimHorizon, ..self.clone() })
     }
 

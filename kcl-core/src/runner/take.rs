@@ -129,6 +129,13 @@ impl TableAccess {
         }
     }
 
+    /// Tells the other workers to look. One that is not told looks later.
+    pub(crate) async fn ring(&self) {
+        if let Err(error) = self.bounded(self.table.ring()).await {
+            tracing::debug!(%error, "the fleet was not told to look");
+        }
+    }
+
     /// One request within the request time-out.
     pub(crate) async fn bounded<T>(
         &self,

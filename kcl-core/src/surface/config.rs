@@ -26,6 +26,9 @@ pub struct WorkerConfig {
     pub weight: u32,
     /// How long a shard stays with its owner before it may be moved to even things out. Default 30 s.
     pub min_hold: Duration,
+    /// How long no worker must have come or gone before shards are moved to even things out. In a rolling deploy, one that comes then
+    /// gets the shards of one that goes, and no others. Default 10 s.
+    pub settle: Duration,
     /// Whether `Ok` from `process_records` acknowledges the batch. Default: automatic.
     pub checkpoints: Checkpoints,
     /// How long an acknowledgement may wait to be recorded in the lease table. Default 3 s: about as often as a lease is renewed
@@ -104,6 +107,7 @@ impl Default for WorkerConfig {
             max_leases: usize::MAX,
             weight: 100,
             min_hold: Duration::from_secs(30),
+            settle: Duration::from_secs(10),
             checkpoints: Checkpoints::Automatic,
             checkpoint_every: Duration::from_secs(3),
             batch_size: MAX_RECORDS,
@@ -150,6 +154,7 @@ setters! {
     with_max_leases max_leases: usize;
     with_weight weight: u32;
     with_min_hold min_hold: Duration;
+    with_settle settle: Duration;
     with_checkpoints checkpoints: Checkpoints;
     with_checkpoint_every checkpoint_every: Duration;
     with_batch_size batch_size: usize;

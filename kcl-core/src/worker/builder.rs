@@ -5,10 +5,8 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-
 use super::for_each::ForEach;
-use super::handle::WorkerHandle;
+use super::handle::{Stop, WorkerHandle};
 use super::run::{Parts, Worker};
 use super::stream::Stream;
 use crate::contract::{
@@ -296,8 +294,8 @@ impl CheckedWorker {
         let arns: Vec<&StreamArn> = streams.iter().map(|(stream, _)| stream).collect();
         tracing::info!(application = builder.application, streams = ?arns, "the worker is ready to run");
         let board = Board::new(rt.clone(), builder.config.lease_duration);
-        let (shutdown, events) = (CancellationToken::new(), Events::new(rt.clone()));
-        let handle = WorkerHandle::new(board.clone(), events.source(), shutdown.clone());
+        let (stop, events) = (Stop::default(), Events::new(rt.clone()));
+        let handle = WorkerHandle::new(board.clone(), events.source(), stop.clone());
         let parts = Parts {
             rt,
             table: builder.leases,
@@ -309,15 +307,17 @@ impl CheckedWorker {
             events,
             board,
         };
-        Ok(Worker { parts, handle, shutdown })
+        Ok(Worker { parts, handle, stop })
     }
 }
 
 /// A stream that is switched off is worth reading only if the application has begun on it before.
 fn refuse_disabled(resolved: &[(ResolvedStream, Subscription)], begun: &Begun) -> Result<(), ResolveError> {
-    for (stream, _) in resolved {
+    for (stream, subscription) in resolved {
         let over = matches!(stream.status, StreamStatus::Disabled | StreamStatus::Disabling);
-        if over && !begun.contains(&stream.arn) {
+        // Of a table, an older stream may be what is left to drain.
+        let first = if subscription.follows() { begun.first_to_read(&stream.arn) } else { stream.arn.clone() };
+        if over && !begun.contains(&first) {
             stream.clone().require_enabled()?;
         }
     }

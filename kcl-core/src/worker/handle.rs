@@ -10,12 +10,21 @@ use crate::surface::status::{Board, WorkerStatus};
 pub struct WorkerHandle {
     board: Board,
     events: EventSource,
-    shutdown: CancellationToken,
+    stop: Stop,
+}
+
+/// Both ways of asking a worker to stop.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stop {
+    /// Gracefully.
+    pub(super) gracefully: CancellationToken,
+    /// Running calls are not waited for.
+    pub(super) now: CancellationToken,
 }
 
 impl WorkerHandle {
-    pub(crate) fn new(board: Board, events: EventSource, shutdown: CancellationToken) -> Self {
-        Self { board, events, shutdown }
+    pub(super) fn new(board: Board, events: EventSource, stop: Stop) -> Self {
+        Self { board, events, stop }
     }
 
     /// What the worker is doing now.
@@ -30,9 +39,16 @@ impl WorkerHandle {
         self.events.listen()
     }
 
-    /// Begins a graceful stop: running calls end, what is acknowledged is recorded, every lease is given away. `run` returns when
-    /// that is done.
+    /// Begins a graceful stop: the fleet is told, running calls end, what is acknowledged is recorded, and every lease is handed to the
+    /// worker that is to have it. `run` returns when that is done, or `shutdown_timeout` has passed.
     pub fn shutdown(&self) {
-        self.shutdown.cancel();
+        self.stop.gracefully.cancel();
+    }
+
+    /// Stops without waiting for running calls: they are dropped, what is acknowledged is recorded, and the leases are given away. What the
+    /// calls were given is delivered again, by a successor; nothing is lost. For a second signal.
+    pub fn shutdown_now(&self) {
+        self.stop.gracefully.cancel();
+        self.stop.now.cancel();
     }
 }

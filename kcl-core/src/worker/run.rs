@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::builder::WorkerBuilder;
-use super::handle::WorkerHandle;
+use super::handle::{Stop, WorkerHandle};
 use crate::contract::{
     LeaseError, LeaseErrorKind, LeaseTable, Liveness, Rt, StreamSource, TableMeta, TaskClass, TaskEnd,
 };
@@ -26,7 +26,7 @@ use crate::surface::status::{Board, Phase};
 pub struct Worker {
     pub(super) parts: Parts,
     pub(super) handle: WorkerHandle,
-    pub(super) shutdown: CancellationToken,
+    pub(super) stop: Stop,
 }
 
 /// What every session of a worker is made of.
@@ -106,13 +106,13 @@ impl Worker {
     where
         F: Future + Send,
     {
-        let Self { parts, shutdown, .. } = self;
+        let Self { parts, stop: asked, .. } = self;
         let rt = parts.rt.clone();
-        let mut engine = rt.spawn("worker", TaskClass::Lease, parts.run(shutdown.clone()));
+        let mut engine = rt.spawn("worker", TaskClass::Lease, parts.run(asked.clone()));
         tokio::select! {
             biased;
             ended = &mut engine => return ended?,
-            _ = stop => shutdown.cancel(),
+            _ = stop => asked.gracefully.cancel(),
         }
         engine.await?
     }
@@ -120,14 +120,14 @@ impl Worker {
 
 impl Parts {
     /// Runs sessions until asked to stop: one after the other, each under a new incarnation.
-    async fn run(self, shutdown: CancellationToken) -> Result<Report, RunError> {
+    async fn run(self, stop: Stop) -> Result<Report, RunError> {
         let budget = ByteBudget::new(self.config.memory, self.config.concurrent_fetches);
         let _ended = Ending(self.board.clone());
         loop {
             let drawn = self.rt.next_u64();
             let name = self.config.name.clone().unwrap_or_else(|| format!("worker-{:08x}", drawn >> 32));
             let id = WorkerId::new(&name, drawn)?;
-            let mut member = match self.join(&id, &shutdown).await? {
+            let mut member = match self.join(&id, &stop.gracefully).await? {
                 Joining::Joined(member) => member,
                 Joining::Refused => continue,
                 Joining::Stopped => return Ok(Report { released: 0, abandoned: 0 }),
@@ -137,9 +137,9 @@ impl Parts {
             let session = Arc::new(self.session(id.clone(), &budget, &member));
             let mut fleet = Fleet::new(session);
             let span = tracing::info_span!("fleet", worker = %id);
-            let end = fleet.work(&mut member, &shutdown).instrument(span.clone()).await;
+            let end = fleet.work(&mut member, &stop.gracefully).instrument(span.clone()).await;
             self.board.phase(Phase::Stopping);
-            let drained = self.part(&mut member, fleet).instrument(span).await;
+            let drained = self.part(&mut member, fleet, end, &stop).instrument(span).await;
             match end {
                 WorkEnd::Shutdown => {
                     return Ok(Report { released: drained.released, abandoned: drained.abandoned });
@@ -149,25 +149,23 @@ impl Parts {
         }
     }
 
-    /// Gives the leases away and the membership up.
-    async fn part(&self, member: &mut Member, fleet: Fleet) -> Drained {
-        match self.meta.liveness {
-            Liveness::PerLease => {
-                // First, so that the others do not leave to this worker what it gives away.
-                member.leave().await;
-                fleet.drain().await
+    /// Gives the leases away and the membership up: last, so that the others know to whom nothing more is to be left, and because in
+    /// PerWorker a worker without an item holds nothing.
+    async fn part(&self, member: &mut Member, fleet: Fleet, end: WorkEnd, stop: &Stop) -> Drained {
+        let drained = match end {
+            WorkEnd::Shutdown => {
+                member.announce_leaving();
+                member.stay_during(fleet.leave(&stop.now)).await
             }
-            Liveness::PerWorker => {
-                // Last, because a worker without an item holds nothing.
-                let drained = member.stay_during(fleet.drain()).await;
-                if drained.running && member.may_still_act() {
-                    tracing::warn!("a call that runs on keeps the worker's leases until its validity ends");
-                } else {
-                    member.leave().await;
-                }
-                drained
-            }
+            WorkEnd::Fenced => fleet.drain(&stop.now).await,
+        };
+        if self.meta.liveness == Liveness::PerWorker && drained.running && member.may_still_act() {
+            tracing::warn!("a call that runs on keeps the worker's leases until its validity ends");
+        } else {
+            member.leave().await;
         }
+        self.access().ring().await;
+        drained
     }
 
     fn session(&self, id: WorkerId, budget: &ByteBudget, member: &Member) -> Session {
@@ -238,6 +236,7 @@ impl Parts {
 }
 
 /// How joining a fleet ended.
+#[expect(clippy::large_enum_variant, reason = "one at a time lives")]
 enum Joining {
     Joined(Member),
     /// The incarnation was given up before it had begun: another is drawn.

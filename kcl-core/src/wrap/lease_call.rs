@@ -10,7 +10,7 @@ use crate::contract::{
     BootstrapMarker, LeaseError, LeaseErrorKind, LeaseTable, Outcome, ScanCursor, ScanPage, TableMeta, WorkerItem,
     WorkerState,
 };
-use crate::model::{GuardedWrite, Lease, LeaseGuard, LeaseKey, LeaseWrite, NewLease, StreamArn, WorkerId};
+use crate::model::{Change, GuardedWrite, Lease, LeaseGuard, LeaseKey, LeaseWrite, NewLease, StreamArn, WorkerId};
 
 /// The methods of [`LeaseTable`](crate::LeaseTable).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,13 +32,15 @@ pub enum LeaseOperation {
     DeleteMarker,
     FixMeta,
     DeleteMeta,
+    Ring,
+    Rings,
 }
 
 impl LeaseOperation {
     /// Whether it may change the table.
     #[must_use]
     pub fn is_write(self) -> bool {
-        !matches!(self, Self::Scan | Self::Get | Self::Worker)
+        !matches!(self, Self::Scan | Self::Get | Self::Worker | Self::Rings)
     }
 
     /// The method's name.
@@ -61,6 +63,8 @@ impl LeaseOperation {
             Self::DeleteMarker => "delete_marker",
             Self::FixMeta => "fix_meta",
             Self::DeleteMeta => "delete_meta",
+            Self::Ring => "ring",
+            Self::Rings => "rings",
         }
     }
 }
@@ -72,11 +76,43 @@ pub struct LeaseCall {
     pub operation: LeaseOperation,
     /// What it is about: a lease's key (of several, the first), a worker's id, a stream's ARN; empty for a scan and for the meta item.
     pub subject: String,
+    /// What a [`LeaseOperation::Write`] is for.
+    pub purpose: Option<LeasePurpose>,
+}
+
+/// What a write of a lease is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LeasePurpose {
+    /// The owner shows that it lives.
+    Renew,
+    /// The owner records progress.
+    Checkpoint,
+    /// A worker takes it.
+    Take,
+    /// The owner gives it away, to whoever wants it.
+    Release,
+    /// The owner gives it to a certain worker.
+    HandOver,
+    /// Another worker asks for it.
+    Evict,
+}
+
+impl LeasePurpose {
+    fn of(write: &LeaseWrite) -> Self {
+        match (&write.owner, &write.intended_for) {
+            (Change::Set(_), _) => Self::Take,
+            (Change::Clear, Change::Set(_)) => Self::HandOver,
+            (Change::Clear, _) => Self::Release,
+            (Change::Keep, _) if write.evict => Self::Evict,
+            (Change::Keep, _) if write.checkpoint.is_some() => Self::Checkpoint,
+            (Change::Keep, _) => Self::Renew,
+        }
+    }
 }
 
 impl LeaseCall {
     fn new(operation: LeaseOperation, subject: impl fmt::Display) -> Self {
-        Self { operation, subject: subject.to_string() }
+        Self { operation, subject: subject.to_string(), purpose: None }
     }
 
     /// This call's failure of a kind.
@@ -120,7 +156,8 @@ impl<W: AroundLeaseTable> LeaseTable for W {
     }
 
     async fn write(&self, key: &LeaseKey, seen: &LeaseGuard, write: &LeaseWrite) -> Result<Lease, LeaseError> {
-        let call = LeaseCall::new(LeaseOperation::Write, key);
+        let purpose = Some(LeasePurpose::of(write));
+        let call = LeaseCall { purpose, ..LeaseCall::new(LeaseOperation::Write, key) };
         let (key, seen, write) = (key.clone(), seen.clone(), write.clone());
         self.around(call, Box::new(move |table| Box::pin(async move { table.write(&key, &seen, &write).await }))).await
     }
@@ -207,5 +244,14 @@ impl<W: AroundLeaseTable> LeaseTable for W {
         let call = LeaseCall::new(LeaseOperation::DeleteMeta, "");
         let seen = *seen;
         self.around(call, Box::new(move |table| Box::pin(async move { table.delete_meta(&seen).await }))).await
+    }
+    async fn ring(&self) -> Result<(), LeaseError> {
+        let call = LeaseCall::new(LeaseOperation::Ring, "");
+        self.around(call, Box::new(move |table| Box::pin(async move { table.ring().await }))).await
+    }
+
+    async fn rings(&self) -> Result<u64, LeaseError> {
+        let call = LeaseCall::new(LeaseOperation::Rings, "");
+        self.around(call, Box::new(move |table| Box::pin(async move { table.rings().await }))).await
     }
 }

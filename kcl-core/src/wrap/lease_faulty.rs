@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::oneshot;
 
 use super::lease_call::{AroundLeaseTable, LeaseCall, Pending};
 use crate::contract::{LeaseError, LeaseErrorKind, LeaseTable, Outcome, Rt, TaskClass};
@@ -29,6 +30,13 @@ pub enum LeaseFault {
         /// When the caller is told that the outcome is unknown, counted from the call. `None`: it is never told, and
         /// waits until it drops the call.
         told_after: Option<Duration>,
+    },
+    /// It is carried as a network does: once it was sent, its caller's end or impatience does not stop it.
+    Carried {
+        /// How long it takes to the table. `None`: it never gets there.
+        there: Option<Duration>,
+        /// How long its answer takes from there. `None`: it never comes, and the caller waits until it drops the call.
+        back: Option<Duration>,
     },
 }
 
@@ -71,6 +79,18 @@ impl FaultyLeaseTable {
         };
         self.rt.spawn("late lease write", TaskClass::Lease, late).detach();
     }
+
+    async fn carry<T: Send + 'static>(&self, there: Duration, pending: Pending<T>) -> Option<Result<T, LeaseError>> {
+        let (rt, inner) = (self.rt.clone(), self.inner.clone());
+        let (answered, answer) = oneshot::channel();
+        let carried = async move {
+            rt.sleep(there).await;
+            // Its caller may be gone.
+            let _unheard = answered.send(pending(inner).await).is_err();
+        };
+        self.rt.spawn("lease call under way", TaskClass::Lease, carried).detach();
+        answer.await.ok()
+    }
 }
 
 #[async_trait]
@@ -91,6 +111,23 @@ impl AroundLeaseTable for FaultyLeaseTable {
                     None => std::future::pending().await,
                 }
                 Err(call.unavailable(Outcome::Unknown))
+            }
+            LeaseFault::Carried { there, back } => {
+                let Some(there) = there else { return std::future::pending().await };
+                let answer = if call.operation.is_write() {
+                    self.carry(there, pending).await
+                } else {
+                    // Nobody notices whether a read outlives its caller.
+                    if !there.is_zero() {
+                        self.rt.sleep(there).await;
+                    }
+                    Some(pending(self.inner.clone()).await)
+                };
+                let Some(back) = back else { return std::future::pending().await };
+                if !back.is_zero() {
+                    self.rt.sleep(back).await;
+                }
+                answer.unwrap_or_else(|| Err(call.unavailable(Outcome::Unknown)))
             }
         }
     }

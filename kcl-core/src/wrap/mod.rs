@@ -14,7 +14,7 @@ mod source_faulty;
 mod source_latency;
 mod source_throttled;
 
-pub use lease_call::{LeaseCall, LeaseOperation};
+pub use lease_call::{LeaseCall, LeaseOperation, LeasePurpose};
 pub use lease_counting::{CountingLeaseTable, LeaseCounts};
 pub use lease_faulty::{FaultyLeaseTable, LeaseFault};
 pub use lease_latency::LatencyLeaseTable;

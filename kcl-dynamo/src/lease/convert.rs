@@ -69,10 +69,17 @@ pub(super) fn lease_of(item: &Item) -> Result<Lease, ItemError> {
     lease.stop = text(item, STOP_REASON)?.map(StopReason::parse);
     lease.loss_accepted = flag(item, LOSS_ACCEPTED)?;
     lease.owner_switches = number(item, OWNER_SWITCHES)?.unwrap_or(0);
+    lease.load = load_of(item);
     lease.checkpoint_owner = parsed(item, CHECKPOINT_OWNER, "an owner")?;
     let (tip_at, tip) = (number(item, TIP_AT)?, parsed(item, TIP_CHECKPOINT, "a checkpoint")?);
     lease.tip = tip_at.zip(tip).map(|(at, checkpoint)| Tip { at: from_millis(at), checkpoint });
     Ok(lease)
+}
+
+/// Java writes a fraction. What is no number is none: nothing depends on it but who reads the shard.
+fn load_of(item: &Item) -> Option<u32> {
+    let load = item.get(THROUGHPUT)?.as_n().ok()?.parse::<f64>().ok()?;
+    Some(load as u32)
 }
 
 /// Java names the shard in qualified items; a bare key is the shard.
@@ -140,9 +147,10 @@ pub(super) fn worker_of(item: &Item) -> Result<WorkerItem, ItemError> {
         counter: LeaseCounter(required(number(item, WORKER_COUNTER)?, WORKER_COUNTER)?),
         state: match required(text(item, WORKER_STATE)?, WORKER_STATE)? {
             "LIVE" => WorkerState::Live,
+            "LEAVING" => WorkerState::Leaving,
             "EVICTED" => WorkerState::Evicted,
             "FENCED" => WorkerState::Fenced,
-            _ => return Err(ItemError::Damaged { name: WORKER_STATE, wanted: "LIVE, EVICTED or FENCED" }),
+            _ => return Err(ItemError::Damaged { name: WORKER_STATE, wanted: "LIVE, LEAVING, EVICTED or FENCED" }),
         },
         weight: u32::try_from(weight).map_err(|_| ItemError::Damaged { name: WORKER_WEIGHT, wanted: "a weight" })?,
     })
@@ -151,6 +159,7 @@ pub(super) fn worker_of(item: &Item) -> Result<WorkerItem, ItemError> {
 pub(super) fn worker_state(state: WorkerState) -> AttributeValue {
     s(match state {
         WorkerState::Live => "LIVE",
+        WorkerState::Leaving => "LEAVING",
         WorkerState::Evicted => "EVICTED",
         WorkerState::Fenced => "FENCED",
     })
@@ -223,6 +232,12 @@ pub(super) fn meta_of(item: &Item) -> Result<TableMeta, ItemError> {
             _ => return Err(ItemError::Damaged { name: META_KEY_FORM, wanted: "QUALIFIED or BARE" }),
         },
     })
+}
+
+/// How often the fleet was told to look.
+pub(super) fn rings_of(item: &Item) -> Result<u64, ItemError> {
+    let rings = number(item, META_RINGS)?.unwrap_or_default();
+    u64::try_from(rings).map_err(|_| ItemError::Damaged { name: META_RINGS, wanted: "a whole number" })
 }
 
 /// `None` for a liveness that this crate cannot write down.

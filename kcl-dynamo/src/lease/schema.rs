@@ -5,6 +5,7 @@ pub(super) const LEASE_COUNTER: &str = "leaseCounter";
 pub(super) const LEASE_OWNER: &str = "leaseOwner";
 pub(super) const CHECKPOINT: &str = "checkpoint";
 pub(super) const SUB_SEQUENCE: &str = "checkpointSubSequenceNumber";
+pub(super) const THROUGHPUT: &str = "throughputKBps";
 pub(super) const OWNER_SWITCHES: &str = "ownerSwitchesSinceCheckpoint";
 pub(super) const PARENTS: &str = "parentShardId";
 pub(super) const CHILDREN: &str = "childShardIds";
@@ -57,6 +58,7 @@ pub(super) const MARKER_COMPLETE: &str = "bootstrapComplete";
 pub(super) const META_SCHEMA: &str = "schemaVersion";
 pub(super) const META_LIVENESS: &str = "liveness";
 pub(super) const META_KEY_FORM: &str = "keyForm";
+pub(super) const META_RINGS: &str = "rings";
 
 pub(super) const TYPE_LEASE: &str = "LEASE";
 pub(super) const TYPE_WORKER: &str = "KCL_RS_WORKER";

@@ -20,8 +20,8 @@ use kcl_core::{
 };
 
 use super::convert::{
-    Item, ItemError, item_of, lease_of, marker_item, marker_key, marker_of, meta_item, meta_of, n, s, table_item,
-    worker_item, worker_key, worker_of, worker_state,
+    Item, ItemError, item_of, lease_of, marker_item, marker_key, marker_of, meta_item, meta_of, n, rings_of, s,
+    table_item, worker_item, worker_key, worker_of, worker_state,
 };
 use super::error::{Call, Place};
 use super::schema::*;
@@ -424,5 +424,21 @@ impl LeaseTable for DynamoLeaseTable {
         let item = meta_item(seen).ok_or_else(|| call.invalid("this liveness cannot be stored"))?;
         let with = same_values(&item, &[ENTITY_TYPE, META_SCHEMA, META_LIVENESS, META_KEY_FORM]);
         self.delete_item(META_KEY, with, call).await
+    }
+
+    async fn ring(&self) -> Result<()> {
+        let with = Expressions {
+            condition: "#type = :type".to_owned(),
+            update: "ADD #rings :one".to_owned(),
+            names: [("#type".to_owned(), ENTITY_TYPE.to_owned()), ("#rings".to_owned(), META_RINGS.to_owned())].into(),
+            values: [(":type".to_owned(), s(TYPE_META)), (":one".to_owned(), n(1))].into(),
+        };
+        self.update(META_KEY, with, Call::write("ring", "UpdateItem")).await.map(drop)
+    }
+
+    async fn rings(&self) -> Result<u64> {
+        let call = Call::read("rings", "GetItem");
+        let item = self.read_item(META_KEY, call).await?;
+        item.map_or(Ok(0), |item| read(META_KEY, rings_of(&item), call))
     }
 }

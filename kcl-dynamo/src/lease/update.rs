@@ -122,6 +122,9 @@ fn actions(seen: &LeaseGuard, write: &LeaseWrite) -> BTreeMap<&'static str, Acti
             actions.insert(TIP_CHECKPOINT, Action::Set(s(&tip.checkpoint.to_string())));
         }
     }
+    if let Some(load) = write.load {
+        actions.insert(THROUGHPUT, Action::Set(n(load.into())));
+    }
     if write.evict {
         actions.insert(EVICTED, Action::Set(AttributeValue::Bool(true)));
     }

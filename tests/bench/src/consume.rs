@@ -7,7 +7,12 @@ use anyhow::Context;
 use async_trait::async_trait;
 use aws_sdk_dynamodbstreams::Client;
 use aws_sdk_dynamodbstreams::types::ShardIteratorType;
-use kcl_dynamo::{EventName, ProcessError, RecordBatch, RecordProcessor, ShardContext, ShardInfo, Worker};
+use aws_types::SdkConfig;
+use kcl_dynamo::reference::MemoryLeaseTable;
+use kcl_dynamo::{
+    DynamoStreamSource, EventName, ProcessError, ReaderPolicy, RecordBatch, RecordProcessor, Rt, ShardContext,
+    ShardInfo, StreamOptions, Worker, kcl_core,
+};
 use serde::Deserialize;
 use tokio::sync::Notify;
 
@@ -88,6 +93,31 @@ pub(crate) async fn worker(
         .stream(stream)
         .processor(move |_: &ShardInfo| Count { look, records, seen: counting.clone() })
         // The default of 5 calls a second spares the service. It lengthens a run here and changes no work but the waiting.
+        // And each run is another application: the third would find no reader slot.
+        .configure(|config| config.with_calls_per_second(10_000).with_readers(ReaderPolicy::Off))
+        .build()
+        .await?;
+    worker.run_until(seen.all.notified()).await?;
+    let seen = seen.records.load(Ordering::Relaxed);
+    anyhow::ensure!(seen == records, "{seen} records were delivered, not {records}");
+    Ok(())
+}
+
+/// The whole consumer of a server that has no lease tables: the leases are in memory.
+pub(crate) async fn worker_without_leases(
+    aws: &SdkConfig,
+    stream: &str,
+    records: usize,
+    look: Look,
+) -> anyhow::Result<()> {
+    let seen = Arc::new(Seen::default());
+    let counting = seen.clone();
+    let source = DynamoStreamSource::new(aws, &StreamOptions::default())?;
+    let leases = Arc::new(MemoryLeaseTable::new());
+    let worker = kcl_core::Worker::builder("bench", Arc::new(source), leases)
+        .rt(Rt::tokio()?)
+        .stream(stream)
+        .processor(move |_: &ShardInfo| Count { look, records, seen: counting.clone() })
         .configure(|config| config.with_calls_per_second(10_000))
         .build()
         .await?;

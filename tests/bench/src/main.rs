@@ -4,12 +4,14 @@
 //! cargo run --release -p bench                    # CPU time of a record, in turns
 //! cargo run --release -p bench -- memory          # peak memory
 //! cargo run --release -p bench -- cpu 10000 20 5  # records, passes, rounds
+//! cargo run --release -p bench -- wire            # the wire server: pages a second, and its share beside a consumer
 //! ```
 //! Every measurement is a process of its own (this program, started again), so that the server's time, that of the other
 //! ways, and memory used before count in none.
 
 mod consume;
 mod server;
+mod wire;
 
 use std::fmt;
 use std::fs;
@@ -77,7 +79,13 @@ fn main() -> anyhow::Result<()> {
         [] => cpu(10_000, 10, 5),
         ["cpu", records, passes, rounds] => cpu(records.parse()?, passes.parse()?, rounds.parse()?),
         ["memory"] => memory(20_000, 3),
-        _ => bail!("usage: bench [cpu <records> <passes> <rounds> | memory]"),
+        ["wire"] => wire::measure(10_000, 20, 3),
+        ["wire", records, passes, rounds] => wire::measure(records.parse()?, passes.parse()?, rounds.parse()?),
+        ["wire-serve", records] => wire::serve(records.parse()?),
+        ["wire-read", way, endpoint, stream, records, passes] => {
+            wire::read(way.parse()?, endpoint, stream, records.parse()?, passes.parse()?)
+        }
+        _ => bail!("usage: bench [cpu <records> <passes> <rounds> | memory | wire [<records> <passes> <rounds>]]"),
     }
 }
 
@@ -179,7 +187,12 @@ fn child(way: Way, endpoint: &str, stream: &str, records: usize, passes: usize) 
 
 /// User and system time of all threads that this process has and had.
 fn cpu_time() -> anyhow::Result<Duration> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
+    cpu_time_of("self")
+}
+
+/// User and system time of a process, by its number.
+fn cpu_time_of(process: &str) -> anyhow::Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
     // The name may hold blanks; it ends with the last bracket, and the state is the third field.
     let (_name, fields) = stat.rsplit_once(')').context("an unknown form of stat")?;
     let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u32>).sum::<Result<u32, _>>()?;

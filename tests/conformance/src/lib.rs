@@ -3,3 +3,5 @@
 pub mod dynamodb_local;
 pub mod dynoxide_server;
 pub mod items;
+pub mod java_schema;
+pub mod wire;

@@ -2,6 +2,7 @@
 
 mod losses;
 mod network;
+mod owners;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -9,18 +10,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::FutureExt as _;
 use kcl_core::reference::{MemoryLeaseTable, ReferenceStream, StreamOptions};
 use kcl_core::wrap::{CountingLeaseTable, LatencyLeaseTable, ObservedLeaseTable};
 use kcl_core::{
-    Checkpoint, EventKind, Lease, LeaseTable, Liveness, LossDecision, RecordProcessorFactory, Report, Rt, RunError,
-    ShardId, ShardInfo, StartPosition, StreamArn, StreamSource, StreamViewType, TableName, TaskClass, Worker,
-    WorkerBuilder, WorkerConfig, WorkerHandle,
+    BuildError, Checkpoint, EventKind, Lease, LeaseTable, Liveness, LossDecision, ProcessError, RecordProcessor,
+    RecordProcessorFactory, Report, Rt, RunError, ShardId, ShardInfo, StartPosition, StreamArn, StreamSource,
+    StreamViewType, TableName, TaskClass, Worker, WorkerBuilder, WorkerConfig, WorkerHandle,
 };
 use serde_dynamo::{AttributeValue, Item};
 
 pub use losses::Losses;
 pub use network::{Network, Weather};
+pub use owners::{Owned, Owners};
 
 use crate::history::{Event, History, Session};
 use crate::invariant::records::{Truth, Verdict};
@@ -109,9 +112,25 @@ impl Setup {
         let source = (self.source)(Arc::new(service.clone()));
         let losses = Losses::new(sim, &service, &stream, &history, self.losses);
         let counted = CountingLeaseTable::new(watch.table(leases.clone()));
-        let observed = observed(sim, &leases, Arc::new(counted.clone()), &history);
+        let owners = Owners::default();
+        let observed = observed(sim, &leases, Arc::new(counted.clone()), &history, &owners);
         let (sim, setup, written) = (sim.clone(), self, Arc::default());
-        Fleet { sim, source, service, stream, table, leases, counted, observed, history, watch, losses, setup, written }
+        Fleet {
+            sim,
+            source,
+            service,
+            stream,
+            table,
+            leases,
+            counted,
+            owners,
+            observed,
+            history,
+            watch,
+            losses,
+            setup,
+            written,
+        }
     }
 }
 
@@ -130,6 +149,8 @@ pub struct Fleet {
     pub leases: MemoryLeaseTable,
     /// The requests that reached them.
     pub counted: CountingLeaseTable,
+    /// Who owned what, and when.
+    pub owners: Owners,
     /// What the processors saw and what was recorded.
     pub history: History,
     /// What judges it all.
@@ -143,14 +164,17 @@ pub struct Fleet {
     written: Arc<AtomicUsize>,
 }
 
-/// The table, with a line in the history whenever a call has changed the checkpoint of a lease.
+/// The table, with a line in the history whenever a call has changed the checkpoint of a lease, and one in the owners' log whenever one
+/// has changed its owner.
 fn observed(
     sim: &Handle,
     leases: &MemoryLeaseTable,
     inner: Arc<dyn LeaseTable>,
     history: &History,
+    owners: &Owners,
 ) -> Arc<dyn LeaseTable> {
     let told: Mutex<BTreeMap<String, Checkpoint>> = Mutex::default();
+    let owners = owners.clone();
     let (sim, leases, history) = (sim.clone(), leases.clone(), history.clone());
     Arc::new(ObservedLeaseTable::new(inner, move |call| {
         if !call.operation.is_write() {
@@ -159,6 +183,7 @@ fn observed(
         let Ok(key) = call.subject.parse() else { return };
         // The table in memory answers at once.
         let Some(Ok(Some(lease))) = leases.get(&key).now_or_never() else { return };
+        owners.note(sim.now(), &lease);
         let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.insert(call.subject.clone(), lease.checkpoint) != Some(lease.checkpoint) {
             history.record(sim.now(), Session::WORLD, &lease.shard, Event::Recorded(lease.checkpoint));
@@ -212,31 +237,61 @@ impl Fleet {
     where
         F: RecordProcessorFactory,
     {
-        let node = self.sim.node(name);
         let network = Network::new(&self.sim, name);
-        let (handle, told) = (Arc::new(Mutex::new(None)), Events::of(&self.watch));
-        let setup = &self.setup;
-        let latency = LatencyLeaseTable::new(self.observed.clone(), self.sim.rt(), setup.table_latency.clone());
+        let latency = LatencyLeaseTable::new(self.observed.clone(), self.sim.rt(), self.setup.table_latency.clone());
         let table = network.carry(Arc::new(latency));
+        let place = Place { node: self.sim.node(name), name, table, source: self.source.clone() };
+        self.join_at(place, network, factory)
+    }
+
+    /// The lease table and the stream as they are, without a network.
+    #[must_use]
+    pub fn services(&self) -> (Arc<dyn LeaseTable>, Arc<dyn StreamSource>) {
+        (self.observed.clone(), self.source.clone())
+    }
+
+    /// Starts a worker at a place, with the factory that is made for its runtime.
+    ///
+    /// The run fails if the worker cannot be built.
+    #[must_use]
+    pub fn join_at<F>(&self, place: Place<'_>, network: Network, factory: impl FnOnce(&Rt) -> F) -> Member
+    where
+        F: RecordProcessorFactory,
+    {
+        let Place { node, name, table, source } = place;
+        let (handle, told) = (Arc::new(Mutex::new(None)), Events::of(&self.watch));
+        let source = self.watch.source(source);
+        let setup = &self.setup;
         let config = setup.config.clone().with_name(name).with_checkpoints(setup.conduct.checkpoints);
-        let source = self.watch.source(self.source.clone());
-        let builder = Worker::builder("sim", source, table)
-            .stream(self.stream.as_str())
-            .start(setup.start)
-            .config(config.with_losses(Arc::new(self.losses.clone())));
+        let config = config.with_losses(Arc::new(self.losses.clone()));
+        let (stream, start) = (self.stream.clone(), setup.start);
         let (given, events, sim) = (handle.clone(), told.clone(), self.sim.clone());
-        let main = node.boot(move |rt| Self::run(builder.processor(factory(&rt)), rt, sim, events, given));
+        let main = node.boot(move |rt| {
+            let factory = Shared(Arc::new(factory(&rt)));
+            let describe = move || {
+                let builder = Worker::builder("sim", source.clone(), table.clone()).stream(stream.as_str());
+                builder.start(start).config(config.clone()).processor(factory.clone())
+            };
+            Self::run(describe, rt, sim, events, given)
+        });
         Member { node, network, events: told, handle, main }
     }
 
     async fn run(
-        builder: WorkerBuilder,
+        describe: impl Fn() -> WorkerBuilder + Send,
         rt: Rt,
         sim: Handle,
         events: Events,
         given: Arc<Mutex<Option<WorkerHandle>>>,
     ) -> Result<Report, RunError> {
-        let worker = builder.rt(rt.clone()).build().await.expect("the worker is described well");
+        let worker = loop {
+            match describe().rt(rt.clone()).build().await {
+                Ok(worker) => break worker,
+                // The program ends, and whoever keeps it running starts it again.
+                Err(BuildError::Stream(_) | BuildError::Table(_)) => rt.sleep(START_AGAIN).await,
+                Err(error) => panic!("the worker is not described well: {error:?}"),
+            }
+        };
         let mut stream = worker.handle().events();
         let listen = async move {
             while let Some(event) = stream.next().await {
@@ -306,6 +361,25 @@ impl Fleet {
     }
 }
 
+/// How long it takes until a program that has failed at its start is started again.
+const START_AGAIN: Duration = Duration::from_secs(2);
+
+/// A factory for every start of one program.
+struct Shared<F>(Arc<F>);
+
+impl<F> Clone for Shared<F> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+#[async_trait]
+impl<F: RecordProcessorFactory> RecordProcessorFactory for Shared<F> {
+    async fn create(&self, shard: &ShardInfo) -> Result<Box<dyn RecordProcessor>, ProcessError> {
+        self.0.create(shard).await
+    }
+}
+
 /// What a worker told, with the true time.
 #[derive(Debug, Clone)]
 pub struct Events {
@@ -334,6 +408,19 @@ impl Events {
     pub fn count(&self, such: impl Fn(&EventKind) -> bool) -> usize {
         self.all().iter().filter(|(_, kind)| such(kind)).count()
     }
+}
+
+/// Where a worker runs, and what it reaches from there.
+#[derive(Debug)]
+pub struct Place<'a> {
+    /// The machine.
+    pub node: Node,
+    /// The worker's name; machines of one worker's former and present life may differ.
+    pub name: &'a str,
+    /// The lease table.
+    pub table: Arc<dyn LeaseTable>,
+    /// The stream.
+    pub source: Arc<dyn StreamSource>,
 }
 
 /// A worker that runs on a node.

@@ -54,15 +54,15 @@ mod unowned;
 #[cfg(test)]
 mod testing;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kcl_core::reference::ReferenceStream;
+use kcl_core::reference::{MemoryLeaseTable, ReferenceStream, ShardView};
 use kcl_core::{
-    BootstrapMarker, EventKind, Lease, LeaseGuard, LeaseTable, Liveness, SequenceNumber, ShardContext, ShardId,
-    SourceErrorKind, SourceOp, StartPosition, StreamArn, StreamSource, WorkerConfig, WorkerItem,
+    BootstrapMarker, EventKind, Lease, LeaseGuard, LeaseLost, LeaseTable, Liveness, SequenceNumber, ShardContext,
+    ShardId, SourceErrorKind, SourceOp, StartPosition, StreamArn, StreamSource, WorkerConfig, WorkerItem,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -170,6 +170,10 @@ pub(crate) enum Seen<'a> {
     Refused { guard: &'a LeaseGuard, current: Option<&'a Lease> },
     /// A worker's item changed.
     Worker { before: Option<&'a WorkerItem>, after: Option<&'a WorkerItem> },
+    /// A shard was finished, whose children that have not left the stream these are; and whether one of them has a lease.
+    Finished { shard: &'a ShardId, children: &'a [ShardId], leased: bool },
+    /// The tombstone of a shard was deleted, or it was reported as vanished; and whether it has left the stream.
+    TakenAsGone { shard: &'a ShardId, vanished: bool },
     /// The beginning was fixed or completed, and these shards are none of the application's business.
     Begun { settled: &'a BTreeSet<ShardId> },
     /// A processor was initialised.
@@ -182,6 +186,8 @@ pub(crate) enum Seen<'a> {
     CallOver(Session),
     /// `shutdown_requested` returned.
     Parting(Session),
+    /// It was told that its lease is lost.
+    Lost { session: Session, shard: &'a ShardId, why: LeaseLost },
     /// A call to the stream was made.
     Asked { place: Place, op: SourceOp, shard: Option<&'a ShardId> },
     /// It failed.
@@ -236,7 +242,6 @@ struct State {
     rules: Rules,
     service: ReferenceStream,
     stream: StreamArn,
-    parents: BTreeMap<ShardId, Option<ShardId>>,
     invariants: Vec<Box<dyn Invariant>>,
     unowned: unowned::Unowned,
     sometimes: Sometimes,
@@ -265,7 +270,6 @@ impl Watch {
             rules: Rules::new(config, start),
             service: service.clone(),
             stream: stream.clone(),
-            parents: BTreeMap::new(),
             invariants: all(),
             unowned: unowned::Unowned::default(),
             sometimes: Sometimes::default(),
@@ -280,7 +284,7 @@ impl Watch {
 
     /// The lease table, watched.
     #[must_use]
-    pub fn table(&self, inner: kcl_core::reference::MemoryLeaseTable) -> Arc<dyn LeaseTable> {
+    pub fn table(&self, inner: MemoryLeaseTable) -> Arc<dyn LeaseTable> {
         Arc::new(table::Watched { inner, watch: self.clone() })
     }
 
@@ -344,18 +348,37 @@ impl Watch {
     /// A processor was initialised.
     pub(crate) fn opened(&self, session: Session, context: &ShardContext) {
         let shard = context.shard().clone();
-        let parent = self.parent_of(&shard);
+        // Of the ancestors of a shard that is gone itself nobody can know.
+        let parent = self.view(&shard).filter(|view| !view.vanished).and_then(|view| view.shard.parent);
         let (epoch, lost, place) = (context.epoch(), context.lost().clone(), self.here());
         self.see(&Seen::Opened(&Opened { session, shard, place, epoch, lost, parent }));
     }
 
-    fn parent_of(&self, shard: &ShardId) -> Option<ShardId> {
-        let state = &mut *self.lock();
-        if !state.parents.contains_key(shard) {
-            let views = state.service.shards(&state.stream);
-            state.parents.extend(views.into_iter().map(|view| (view.shard.id, view.shard.parent)));
+    fn view(&self, shard: &ShardId) -> Option<ShardView> {
+        let (service, stream) = {
+            let state = self.lock();
+            (state.service.clone(), state.stream.clone())
+        };
+        service.shard(&stream, shard)
+    }
+
+    /// A shard was finished in this table.
+    pub(crate) async fn finished(&self, lease: &Lease, table: &MemoryLeaseTable) {
+        let Some(view) = self.view(&lease.shard) else { return };
+        let there = |child: &ShardId| self.view(child).is_some_and(|child| !child.vanished);
+        let children: Vec<ShardId> = view.children.into_iter().filter(there).collect();
+        let mut leased = false;
+        for child in &children {
+            let key = lease.key.as_str().replace(lease.shard.as_str(), child.as_str()).parse();
+            leased |= matches!(key, Ok(key) if table.get(&key).await.is_ok_and(|lease| lease.is_some()));
         }
-        state.parents.get(shard).cloned().flatten()
+        self.see(&Seen::Finished { shard: &lease.shard, children: &children, leased });
+    }
+
+    /// Something was done that only a shard that has left the stream allows.
+    pub(crate) fn taken_as_gone(&self, shard: &ShardId) {
+        let vanished = self.view(shard).is_none_or(|view| view.vanished);
+        self.see(&Seen::TakenAsGone { shard, vanished });
     }
 
     /// The beginning was fixed or completed: what is gone by now is none of the application's business, nor is what was closed when

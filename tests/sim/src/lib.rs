@@ -34,15 +34,20 @@
 mod clock;
 mod executor;
 mod failure;
+pub mod figures;
 pub mod fleet;
 mod handle;
 mod history;
 pub mod invariant;
+#[cfg(feature = "planted")]
+pub mod mutants;
 mod node;
 mod panics;
 mod process;
 mod ready;
 mod rng;
+pub mod runner;
+pub mod scenario;
 mod state;
 mod trace;
 pub mod world;
@@ -58,7 +63,7 @@ pub use handle::Handle;
 pub use history::{Entry, Event, History, Session};
 pub use invariant::records::{Fault, Finding, ShardTruth, Truth, Verdict, judge};
 pub use node::{Main, Node};
-pub use ready::Sched;
+pub use ready::{PCT_SPAN, Sched};
 
 /// The seeds of a test: `0..count`, or so many times as many as the variable `SIM_SEEDS` says, to search for longer.
 #[must_use]

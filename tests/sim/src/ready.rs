@@ -1,6 +1,6 @@
 //! The ready set: the tasks that were woken, and which of them is next.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Wake;
@@ -8,7 +8,7 @@ use std::task::Wake;
 use rand::Rng as _;
 use rand::rngs::Xoshiro256PlusPlus;
 
-use crate::rng::below;
+use crate::rng::{below, mix};
 
 /// Which of the tasks that could run next does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,7 +18,14 @@ pub enum Sched {
     Random,
     /// The one that was woken first, as most production executors do.
     Fifo,
+    /// The one of the highest priority. Priorities are drawn for each task, and so many times in every [`PCT_SPAN`] choices the
+    /// task that would run falls behind all others: probabilistic concurrency testing, which finds a bug that needs so many
+    /// orderings with a known chance.
+    Pct(u32),
 }
+
+/// Choices among several tasks over which the changes of [`Sched::Pct`] are spread.
+pub const PCT_SPAN: usize = 2_000;
 
 /// Names one task: its number in the run, and where it is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,14 +44,43 @@ pub(crate) struct Ready {
 struct Queue {
     sched: Sched,
     rng: Xoshiro256PlusPlus,
-    /// For [`Sched::Random`] sorted by number, so that the order of the wakes, which some primitives leave to chance,
+    /// But for [`Sched::Fifo`] sorted by number, so that the order of the wakes, which some primitives leave to chance,
     /// cannot reach the choice.
     tasks: VecDeque<TaskRef>,
+    /// For [`Sched::Pct`]: makes the priorities of tasks, and those that fell behind since, the latest the furthest.
+    salt: u64,
+    fallen: BTreeMap<u64, u64>,
+    lowest: u64,
+}
+
+impl Queue {
+    /// The place of the task of the highest priority.
+    fn first_by_priority(&mut self, depth: u32) -> usize {
+        let falls = depth > 0 && below(self.rng.next_u64(), PCT_SPAN / depth as usize) == 0;
+        let first = self.highest();
+        if !falls {
+            return first;
+        }
+        self.lowest -= 1;
+        self.fallen.insert(self.tasks[first].number, self.lowest);
+        self.highest()
+    }
+
+    fn highest(&self) -> usize {
+        // Drawn priorities are above all that have fallen.
+        let priority = |task: &TaskRef| {
+            self.fallen.get(&task.number).copied().unwrap_or_else(|| mix(self.salt ^ task.number) | 1 << 63)
+        };
+        let highest = self.tasks.iter().enumerate().max_by_key(|(_, task)| priority(task));
+        highest.map_or(0, |(place, _)| place)
+    }
 }
 
 impl Ready {
     pub(crate) fn new(sched: Sched, rng: Xoshiro256PlusPlus) -> Self {
-        Self { queue: Mutex::new(Queue { sched, rng, tasks: VecDeque::new() }) }
+        let salt = rng.clone().next_u64();
+        let (tasks, fallen, lowest) = (VecDeque::new(), BTreeMap::new(), 1 << 62);
+        Self { queue: Mutex::new(Queue { sched, rng, tasks, salt, fallen, lowest }) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -56,9 +92,13 @@ impl Ready {
         let mut queue = self.lock();
         match (queue.sched, queue.tasks.len()) {
             (_, 0) => None,
-            (Sched::Fifo, _) | (Sched::Random, 1) => queue.tasks.pop_front(),
+            (Sched::Fifo, _) | (_, 1) => queue.tasks.pop_front(),
             (Sched::Random, len) => {
                 let chosen = below(queue.rng.next_u64(), len);
+                queue.tasks.remove(chosen)
+            }
+            (Sched::Pct(depth), _) => {
+                let chosen = queue.first_by_priority(depth);
                 queue.tasks.remove(chosen)
             }
         }
@@ -69,7 +109,7 @@ impl Ready {
         let mut queue = self.lock();
         let place = match queue.sched {
             Sched::Fifo => queue.tasks.len(),
-            Sched::Random => queue.tasks.partition_point(|other| *other < task),
+            Sched::Random | Sched::Pct(_) => queue.tasks.partition_point(|other| *other < task),
         };
         queue.tasks.insert(place, task);
     }

@@ -13,6 +13,7 @@ use crate::invariant::records::{ShardTruth, Truth};
 pub use recorder::{Call, Conduct, RecordingProcessor, Script};
 pub use resharding::Resharding;
 pub use workload::Workload;
+pub(crate) use workload::pause;
 
 /// What was written to `stream` by now, trimmed and vanished shards with the rest.
 #[must_use]

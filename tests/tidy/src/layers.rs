@@ -7,12 +7,14 @@ use crate::source::SourceFile;
 
 /// Each module of the crate's root and those it may import, itself aside. `lib.rs` may import all.
 pub const LAYERS: &[(&str, &[&str])] = &[
+    // Bugs on purpose, which the simulator's own build turns on.
+    ("planted", &[]),
     ("model", &[]),
     ("record", &["model"]),
     ("contract", &["model", "record"]),
-    ("policy", &["model", "record", "contract"]),
+    ("policy", &["planted", "model", "record", "contract"]),
     ("surface", &["model", "record", "contract", "policy"]),
-    ("runner", &["model", "record", "contract", "policy", "surface"]),
+    ("runner", &["planted", "model", "record", "contract", "policy", "surface"]),
     ("worker", &["model", "record", "contract", "policy", "surface", "runner"]),
     ("admin", &["model", "record", "contract", "policy", "runner"]),
     ("reference", &["model", "record", "contract"]),

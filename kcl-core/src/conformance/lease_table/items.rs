@@ -14,9 +14,9 @@ pub(super) async fn a_worker_lives_and_leaves(bed: &dyn LeaseTableBed) -> CaseRe
     let mut item = table.register_worker(&id, 250).await?;
     let registered = WorkerItem { id: id.clone(), counter: LeaseCounter(0), state: WorkerState::Live, weight: 250 };
     assert_eq!(item, registered);
-    for _ in 0..3 {
-        let next = table.write_worker(&item, WorkerState::Live).await?;
-        assert_eq!(next, WorkerItem { counter: item.counter.next(), ..item });
+    for state in [WorkerState::Live, WorkerState::Live, WorkerState::Leaving, WorkerState::Leaving] {
+        let next = table.write_worker(&item, state).await?;
+        assert_eq!(next, WorkerItem { counter: item.counter.next(), state, ..item });
         assert_eq!(table.worker(&id).await?.as_ref(), Some(&next));
         item = next;
     }
@@ -131,5 +131,19 @@ pub(super) async fn a_newer_meta_is_refused(bed: &dyn LeaseTableBed) -> CaseResu
         Ok(meta) => panic!("{meta:?} is newer than this version"),
         Err(error) => assert!(matches!(error.kind(), LeaseErrorKind::Invalid { .. }), "{error}"),
     }
+    Ok(())
+}
+
+pub(super) async fn the_fleet_is_told_by_a_number_that_only_rises(bed: &dyn LeaseTableBed) -> CaseResult {
+    let table = bed.table();
+    assert_eq!(table.rings().await?, 0);
+    refused(table.ring().await, None);
+    let meta = TableMeta { schema: SCHEMA_VERSION, liveness: Liveness::PerLease, key_form: KeyForm::Qualified };
+    table.fix_meta(&meta).await?;
+    assert_eq!(table.rings().await?, 0);
+    try_join_all((0..4).map(|_| table.ring())).await?;
+    assert_eq!(table.rings().await?, 4);
+    assert_eq!(table.fix_meta(&meta).await?, meta, "it is as it was");
+    table.delete_meta(&meta).await?;
     Ok(())
 }

@@ -40,7 +40,8 @@ impl ReferenceStream {
         })
     }
 
-    /// Trims the records of `shard` up to and with `through`.
+    /// Trims the records of `shard` up to and with `through`. The service trims nothing younger than a day, so an application that has
+    /// noted on a lease within the day that the shard was read to its tip reports no loss.
     ///
     /// # Errors
     /// There is no such stream or shard.
@@ -108,6 +109,12 @@ impl ReferenceStream {
     /// Sets how late listings tell of shards, of those made already too.
     pub fn delay_visibility(&self, visibility: Visibility) {
         self.with(|state, _| state.options.visibility = visibility);
+    }
+
+    /// The options as they are now.
+    #[must_use]
+    pub fn options(&self) -> StreamOptions {
+        self.with(|state, _| state.options.clone())
     }
 
     /// Changes the options from now on.

@@ -108,6 +108,16 @@ impl ReferenceStream {
         })
     }
 
+    /// One shard of `stream`, as [`ReferenceStream::shards`] shows it.
+    #[must_use]
+    pub fn shard(&self, stream: &StreamArn, shard: &ShardId) -> Option<ShardView> {
+        self.with(|state, moment| {
+            // A stream that is gone still has its history.
+            let _gone = state.stream(stream, moment).is_err();
+            state.streams.get(stream)?.shards.get(shard).map(|found| view(shard, found))
+        })
+    }
+
     /// The shards of `stream` that take writes, in the order of the keys that they take.
     #[must_use]
     pub fn open_shards(&self, stream: &StreamArn) -> Vec<ShardId> {

@@ -49,8 +49,9 @@ impl Key {
     }
 }
 
-/// The size of an item, by the service's rules for item sizes.
-pub(super) fn size_of(item: &Item) -> u64 {
+/// The size of an item in bytes, by the service's rules for item sizes.
+#[must_use]
+pub fn item_size(item: &Item) -> u64 {
     item.iter().map(|(name, value)| name.len() as u64 + size_of_value(value)).sum()
 }
 

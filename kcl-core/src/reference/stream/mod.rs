@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use error::{ServiceError, ServiceErrorCode, TableError};
 pub use inspect::{CallCounts, ShardView, TableDescription, TableView};
+pub use item::item_size;
 pub use options::{LastPage, StreamOptions, Visibility};
 pub use service::StreamList;
 use state::{Moment, State};

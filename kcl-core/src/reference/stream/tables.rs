@@ -8,7 +8,7 @@ use serde_dynamo::Item;
 
 use super::ReferenceStream;
 use super::error::TableError;
-use super::item::{Key, key_of, size_of};
+use super::item::{Key, item_size, key_of};
 use super::lineage::Stream;
 use super::state::{Found, Moment, State, Table, epoch_millis};
 use crate::model::{SequenceNumber, ShardId, StreamArn, StreamViewType, TableName};
@@ -274,14 +274,14 @@ fn record_of(
     let with_old = matches!(stream.view, StreamViewType::OldImage | StreamViewType::NewAndOldImages);
     let new_image = new.filter(|_| with_new);
     let old_image = old.filter(|_| with_old);
-    let images = new_image.iter().chain(&old_image).map(size_of).sum::<u64>();
+    let images = new_image.iter().chain(&old_image).map(item_size).sum::<u64>();
     RecordParts {
         event_id: String::new(),
         event_name,
         region: region.to_owned(),
         sequence_number: SequenceNumber::from_u128(0),
         created_at: UNIX_EPOCH,
-        size_bytes: size_of(&keys) + images,
+        size_bytes: item_size(&keys) + images,
         keys,
         new_image,
         old_image,

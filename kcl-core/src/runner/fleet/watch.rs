@@ -3,13 +3,14 @@
 //! ```text
 //!   point reads of two (every `observe_every`, in a large fleet) ─┐
 //!   scans ────────────────────────────────────────────────────────┴─► silent for D ──► fence ──► inherit
+//!   somebody has come or gone, and rings ──► one small read (as often) ──► scan
 //!   a lease names a worker that no scan shows ──► point read ──► gone ──► its leases may be taken
 //! ```
 
 use std::collections::BTreeSet;
 
-use super::Fleet;
-use crate::contract::{Liveness, Mono, StartReason, WorkerItem, WorkerState};
+use super::{Done, Fleet};
+use crate::contract::{Liveness, Mono, Rt, StartReason, WorkerItem, WorkerState};
 use crate::model::{LeaseKey, Owner, WorkerId};
 use crate::policy::observe::Reply;
 use crate::policy::pacing;
@@ -48,6 +49,12 @@ impl Fleet {
     pub(super) fn watch(&mut self) {
         let (session, now) = (self.session.clone(), self.session.rt().now());
         self.next_watch = now + session.rt().jitter(session.config.observe_every);
+        if self.pace > session.config.observe_every {
+            let listening = session.clone();
+            self.jobs.push(Box::pin(async move {
+                Done::Rings(listening.access.bounded(listening.access.table.rings()).await.ok())
+            }));
+        }
         if !self.watches() {
             return;
         }
@@ -88,11 +95,19 @@ impl Fleet {
         }
     }
 
+    /// Looks at once if somebody has told the fleet to.
+    pub(super) fn heard(&mut self, rings: Option<u64>) {
+        let Some(rings) = rings else { return };
+        if self.rings.replace(rings).is_some_and(|before| before != rings) {
+            self.look_now();
+        }
+    }
+
     /// Asks a whole worker to let go, where only whole workers can be asked.
     pub(super) fn evict_worker(&mut self, owner: &Owner) {
         let worker = round::worker_of(owner).and_then(|id| self.seen.workers().get(&id));
         let Some(worker) = worker.map(|seen| seen.item.clone()) else { return };
-        if worker.state == WorkerState::Live {
+        if worker.state.lives() {
             self.mark(worker, WorkerState::Evicted);
         }
     }
@@ -167,11 +182,25 @@ impl Fleet {
 
     pub(super) fn own<'a>(&'a self, held: &'a BTreeSet<LeaseKey>) -> Own<'a> {
         let session = &self.session;
-        Own { id: &session.id, weight: session.config.weight, liveness: session.liveness, held, pending: &self.pending }
+        Own {
+            id: &session.id,
+            weight: session.config.weight,
+            liveness: session.liveness,
+            leaving: self.leaving.is_some(),
+            held,
+            pending: &self.pending,
+        }
     }
 
     pub(super) fn set_next_expiry(&mut self, now: Mono) {
         let held = BTreeSet::new();
         self.next_expiry = round::next_expiry(&self.seen, &self.own(&held), self.session.access.timing, now);
+    }
+}
+
+/// Until `at`; at once where there is nothing to wait for.
+pub(super) async fn expired(rt: &Rt, at: Option<Mono>) {
+    if let Some(at) = at {
+        rt.sleep_until(at).await;
     }
 }

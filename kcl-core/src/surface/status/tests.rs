@@ -58,8 +58,8 @@ fn the_names_of_a_snapshot_stay() {
               "leases_seen": 3,
               "shards": [
                 {
-                  "shard": "a",
                   "stream": "arn:aws:dynamodb:eu-west-1:123456789012:table/T/stream/l",
+                  "shard": "a",
                   "lease": "a",
                   "epoch": 7,
                   "state": "reading",

@@ -4,7 +4,7 @@ use conformance::dynoxide_server::{DynoxideServer, dynamodb};
 use kcl_core::conformance::lease_table::LEASE_TABLE_CASES;
 use kcl_dynamo::{DynamoLeaseTable, LeaseTableOptions, OpenError};
 
-use crate::lease_table;
+use crate::{java_and_back, lease_table};
 
 async fn server() -> DynoxideServer {
     DynoxideServer::start().await.expect("started")
@@ -19,6 +19,11 @@ async fn the_lease_table_keeps_every_promise() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_lease_of_a_java_fleet_is_adopted() {
     lease_table::adopts_what_java_wrote(&server().await.endpoint).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_java_fleet_moves_here_and_back_and_here_again() {
+    java_and_back::goes_there_and_back(&server().await.endpoint).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

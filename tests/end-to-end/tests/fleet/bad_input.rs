@@ -8,7 +8,8 @@ use aws_sdk_dynamodb::types::StreamSpecification;
 use conformance::dynamodb_local::{self, LocalServer, config};
 use end_to_end::tables;
 use kcl_dynamo::{
-    ArnError, BuildError, OpenError, ProcessError, Record, ResolveError, TableName, Worker, WorkerBuilder,
+    ArnError, BuildError, OpenError, ProcessError, READER_REGISTRY, ReaderPolicy, Record, ResolveError, TableName,
+    Worker, WorkerBuilder,
 };
 
 async fn ignore(_record: Record) -> Result<(), ProcessError> {
@@ -90,6 +91,30 @@ async fn a_mistake_is_told_before_anything_is_written() -> anyhow::Result<()> {
     ensure!(listed.table_names() == ["disabled", "orders"], "a lease table was made: {:?}", listed.table_names());
     let items = db.scan().table_name("disabled").send().await?;
     ensure!(items.count() == 0, "something was written to a table that is not ours");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_third_application_is_refused_by_name_of_the_two_that_read() -> anyhow::Result<()> {
+    let test = "a_third_application_is_refused_by_name_of_the_two_that_read";
+    let Some(server) = dynamodb_local::start().or_skip(test) else { return Ok(()) };
+    let db = server.dynamodb();
+    tables::create(&db, "orders").await?;
+    let worker = |name: &str| Worker::builder(name, &server.config()).table("orders").for_each(ignore);
+    let _first = worker("mailer").build().await?;
+    let _second = worker("indexer").build().await?;
+    let _of_the_same = worker("mailer").build().await?;
+    let third = refused(worker("archiver")).await?;
+    ensure!(
+        matches!(&third, BuildError::Worker(kcl_core::BuildError::ReaderLimit(limit)) if limit.holders.len() == 2),
+        "{third:?}"
+    );
+    let text = told(&third);
+    ensure!(text.contains("mailer (lease table mailer in") && text.contains("and indexer"), "{text}");
+    let off = worker("archiver").configure(|c| c.with_readers(ReaderPolicy::Off));
+    let _unasked = off.build().await?;
+    let listed = db.list_tables().send().await?;
+    ensure!(listed.table_names().iter().any(|name| name == READER_REGISTRY), "{:?}", listed.table_names());
     Ok(())
 }
 

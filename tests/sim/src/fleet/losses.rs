@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use kcl_core::reference::ReferenceStream;
-use kcl_core::{DataLoss, LossDecision, LossPolicy, LostUntil, StreamArn};
+use kcl_core::{DataLoss, LossCause, LossDecision, LossPolicy, LostUntil, StreamArn};
 
 use crate::Handle;
 use crate::history::{Event, History, Session};
@@ -49,6 +49,9 @@ impl LossPolicy for Losses {
     async fn on_loss(&self, loss: &DataLoss) -> LossDecision {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).push(loss.clone());
         let shard = &loss.shard.shard;
+        if let (LossCause::ShardVanished, Some(watch)) = (loss.cause, self.history.watch()) {
+            watch.taken_as_gone(shard);
+        }
         let tell = |event| self.history.record(self.sim.now(), Session::WORLD, shard, event);
         match loss.until {
             _ if self.decision == LossDecision::StopShard => {}

@@ -22,8 +22,12 @@ pub struct Weather {
     pub throttled: usize,
     /// The call is not made, and its caller is told so.
     pub refused: usize,
-    /// Nothing gets through: half of the calls are not made, half are made late, none is answered.
+    /// Nothing gets through and nothing is answered. In a scenario, one call in so many as `late` says is made late all the same; between
+    /// the fleets of single tests one in two.
     pub cut: bool,
+    /// The way comes and goes: for each stretch of this length it is drawn whether it is silent, or slow, or loses answers. Only in a
+    /// scenario; zero is not at all.
+    pub flaps: Duration,
 }
 
 /// A worker's way to the lease table. Calls that are under way belong to it and outlive the worker.
@@ -34,7 +38,9 @@ pub struct Network {
 }
 
 impl Network {
-    pub(super) fn new(sim: &Handle, worker: &str) -> Self {
+    /// A way of the worker's own, in good weather.
+    #[must_use]
+    pub fn new(sim: &Handle, worker: &str) -> Self {
         let rng = sim.rng(&format!("network/{worker}"));
         Self { sim: sim.clone(), state: Arc::new(Mutex::new((Weather::default(), rng))) }
     }

@@ -1,5 +1,7 @@
 //! S3: a checkpoint never moves back, and never passes what was acknowledged.
 //!
+//! A shard that was finished does not begin again, and a lease that its owner gives away, after asking the processor to shut down,
+//! holds all that was acknowledged.
 //! What was acknowledged is known from the processors alone. A shard ends after its processor has agreed to that, or once the loss of
 //! its rest was reported. While a start position filters, records may be passed over unseen. Source: P2, P8.
 
@@ -8,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kcl_core::{Checkpoint, Lease, SequenceNumber, ShardId};
 
 use super::{Invariant, Law, Now, Seen};
-use crate::history::Event;
+use crate::history::{Event, Session};
 
 #[derive(Debug, Default)]
 pub(super) struct Checkpoints {
@@ -17,16 +19,31 @@ pub(super) struct Checkpoints {
     ended: BTreeSet<ShardId>,
     /// None of the application's business.
     settled: BTreeSet<ShardId>,
+    /// The instance that was opened last on a shard, and what it acknowledged.
+    own: BTreeMap<ShardId, (Session, Option<SequenceNumber>)>,
+    /// Instances that were asked to shut down, and not told of a loss since.
+    parting: BTreeSet<Session>,
+    /// Finished by the lease table.
+    finished: BTreeSet<ShardId>,
 }
 
 impl Checkpoints {
-    fn written(&self, before: &Lease, after: &Lease) -> Result<(), String> {
+    fn written(&mut self, before: &Lease, after: &Lease) -> Result<(), String> {
         let (from, to, shard) = (before.checkpoint, after.checkpoint, &after.shard);
         if to < from {
             return Err(format!("the checkpoint of {shard} moved back from {from:?} to {to:?}"));
         }
+        if after.is_finished() {
+            self.finished.insert(shard.clone());
+        }
         let acknowledged = self.acknowledged.get(shard).copied().max(from.sequence());
+        let own = if before.owner == after.owner { None } else { self.own.remove(shard) };
+        let own = own.filter(|(session, _)| after.owner.is_none() && self.parting.contains(session));
+        let own = own.and_then(|(_, acknowledged)| acknowledged);
         match to {
+            _ if to.sequence() < own && to != Checkpoint::ShardEnd => {
+                Err(format!("{shard} was given away at {to:?}, and {own:?} was acknowledged"))
+            }
             _ if to == from => Ok(()),
             Checkpoint::ShardEnd if self.ended.contains(shard) || self.settled.contains(shard) => Ok(()),
             Checkpoint::ShardEnd => Err(format!("{shard} was finished, and its processor had not agreed")),
@@ -44,9 +61,24 @@ impl Invariant for Checkpoints {
     fn see(&mut self, _: &Now<'_>, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
             Seen::Lease { before: Some(before), after: Some(after) } => return self.written(before, after),
+            Seen::Lease { before: None, after: Some(after) } if self.finished.contains(&after.shard) => {
+                return Err(format!("{} was finished, and begins again", after.shard));
+            }
             Seen::Begun { settled } => self.settled.extend(settled.iter().cloned()),
+            Seen::Parting(session) => {
+                self.parting.insert(*session);
+            }
+            Seen::Lost { session, .. } => {
+                self.parting.remove(session);
+            }
+            Seen::Opened(opened) => {
+                self.own.insert(opened.shard.clone(), (opened.session, None));
+            }
             Seen::Line(line) => match line.event {
                 Event::Acknowledged(at) => {
+                    if let Some((_, own)) = self.own.get_mut(&line.shard).filter(|(own, _)| *own == line.session) {
+                        *own = (*own).max(Some(at));
+                    }
                     let acknowledged = self.acknowledged.entry(line.shard.clone()).or_insert(at);
                     *acknowledged = at.max(*acknowledged);
                 }
@@ -63,7 +95,7 @@ impl Invariant for Checkpoints {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Bench, at, lease, number};
+    use super::super::testing::{Bench, at, lease, number, opened};
     use super::*;
 
     fn upto(n: u128) -> Checkpoint {
@@ -92,6 +124,31 @@ mod tests {
         bench.fine(&bench.line(1, "s", Event::Acknowledged(number(3))).seen());
         assert!(moves(&mut bench, Checkpoint::TrimHorizon, upto(7)).is_ok());
         assert!(moves(&mut bench, Checkpoint::TrimHorizon, upto(8)).is_err());
+    }
+
+    #[test]
+    fn a_shard_that_was_finished_and_begins_again_is_found() {
+        let mut bench = Bench::new(Checkpoints::default());
+        bench.fine(&bench.line(1, "s", Event::Ended).seen());
+        assert!(moves(&mut bench, upto(7), Checkpoint::ShardEnd).is_ok());
+        bench.wrong(&Seen::Lease { before: None, after: Some(&lease("s", 0, None)) }, "begins again");
+    }
+
+    #[test]
+    fn a_lease_that_is_given_away_without_what_was_acknowledged_is_found() {
+        let mut bench = Bench::new(Checkpoints::default());
+        let held = lease("s", 1, Some("a/1"));
+        for given_away in [upto(7), Checkpoint::ShardEnd] {
+            bench.fine(&Seen::Opened(&opened(1, "s", 1)));
+            bench.fine(&bench.line(1, "s", Event::Acknowledged(number(7))).seen());
+            bench.fine(&bench.line(1, "s", Event::Ended).seen());
+            bench.fine(&Seen::Parting(Session(1)));
+            bench.fine(&Seen::Lease { before: Some(&held), after: Some(&at(lease("s", 2, None), given_away)) });
+        }
+        bench.fine(&Seen::Lease { before: Some(&held), after: Some(&lease("s", 2, None)) });
+        bench.fine(&Seen::Opened(&opened(1, "s", 1)));
+        bench.fine(&bench.line(1, "s", Event::Acknowledged(number(7))).seen());
+        bench.wrong(&Seen::Lease { before: Some(&held), after: Some(&lease("s", 2, None)) }, "given away");
     }
 
     #[test]

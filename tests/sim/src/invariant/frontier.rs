@@ -1,7 +1,8 @@
 //! S10: the bookkeeping of the lineage.
 //!
-//! At every step: an unfinished lease is never deleted. At the end: every shard that could be read has a lease, and every lease
-//! is of a shard that there is or was a moment ago. Source: design §5 (only the frontier is leased); P5, P6.
+//! At every step: an unfinished lease is never deleted, and a finished one only when its shard has left the stream; a shard that is there
+//! is not reported as vanished; whoever finishes a shard leaves a lease for one of its children at least. At the end: every shard that
+//! could be read has a lease, and every lease is of a shard that there is or was a moment ago. Source: design §5 (only the frontier is leased); P5, P6.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +24,10 @@ impl Invariant for Frontier {
         match seen {
             Seen::Lease { before: Some(gone), after: None } if !gone.is_finished() => {
                 Err(format!("the lease of {} was deleted at {:?}", gone.shard, gone.checkpoint))
+            }
+            Seen::TakenAsGone { shard, vanished: false } => Err(format!("{shard} was taken as gone, and it is there")),
+            Seen::Finished { shard, children, leased: false } if !children.is_empty() => {
+                Err(format!("{shard} was finished, and none of its children {children:?} has a lease"))
             }
             _ => Ok(()),
         }
@@ -61,7 +66,7 @@ pub(super) fn check(ending: &Ending) -> Vec<String> {
 mod tests {
     use kcl_core::Checkpoint;
 
-    use super::super::testing::{Bench, at, ending, lease};
+    use super::super::testing::{Bench, at, ending, id, lease};
     use super::*;
 
     fn finished(shard: &str) -> Lease {
@@ -73,6 +78,22 @@ mod tests {
         let mut bench = Bench::new(Frontier);
         bench.fine(&Seen::Lease { before: Some(&finished("s")), after: None });
         bench.wrong(&Seen::Lease { before: Some(&lease("s", 1, None)), after: None }, "deleted");
+    }
+
+    #[test]
+    fn a_shard_that_is_finished_without_a_lease_for_any_of_its_children_is_found() {
+        let mut bench = Bench::new(Frontier);
+        let (parent, child) = (id("p"), [id("c")]);
+        bench.fine(&Seen::Finished { shard: &parent, children: &child, leased: true });
+        bench.fine(&Seen::Finished { shard: &parent, children: &[], leased: false });
+        bench.wrong(&Seen::Finished { shard: &parent, children: &child, leased: false }, "none of its children");
+    }
+
+    #[test]
+    fn a_shard_that_is_there_and_is_taken_as_gone_is_found() {
+        let mut bench = Bench::new(Frontier);
+        bench.fine(&Seen::TakenAsGone { shard: &id("p"), vanished: true });
+        bench.wrong(&Seen::TakenAsGone { shard: &id("p"), vanished: false }, "it is there");
     }
 
     #[test]

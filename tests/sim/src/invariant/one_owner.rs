@@ -2,11 +2,11 @@
 //!
 //! A processor is called only while the lease table names its tenure: the last write that set the owner is the one that its epoch
 //! tells. And when a lease goes to somebody else, nobody who runs believes any more that it is theirs. A machine that stands believes
-//! nothing; what it does when it goes on is judged by the first rule. Source: design §5, rules 2 and 3; P3.
+//! nothing; what it does when it goes on is judged by the first rule. Nobody is told of a loss that did not happen. Source: design §5, rules 2 and 3; P3.
 
 use std::collections::BTreeMap;
 
-use kcl_core::{Lease, Owner, ShardId};
+use kcl_core::{Lease, LeaseLost, Owner, ShardId};
 use tokio_util::sync::CancellationToken;
 
 use super::{Condition, Invariant, Law, Now, Place, Seen};
@@ -88,6 +88,15 @@ impl Invariant for OneOwner {
                 believers.push(Believer { session, place, epoch, lost: opened.lost.clone() });
                 self.called(session, &opened.shard)
             }
+            Seen::Lost { session, shard, why: why @ (LeaseLost::Taken | LeaseLost::Deleted) } => {
+                let still = self.called(*session, shard).is_ok() && self.owners.contains_key(*shard);
+                match still && self.sessions.contains_key(session) {
+                    true => {
+                        Err(format!("session {} was told that {shard} is {why:?}, and it is still its own", session.0))
+                    }
+                    false => Ok(()),
+                }
+            }
             Seen::Line(line) => match line.event {
                 Event::Delivered(_) | Event::Returned | Event::Ended => self.called(line.session, &line.shard),
                 _ => Ok(()),
@@ -135,6 +144,20 @@ mod tests {
         holder.lost.cancel();
         bench.fine(&Seen::Lease { before: Some(&a), after: Some(&lease("s", 2, None)) });
         bench.wrong(&bench.line(1, "s", Event::Returned).seen(), "acts for s");
+    }
+
+    #[test]
+    fn a_loss_that_did_not_happen_is_found() {
+        let mut bench = Bench::new(OneOwner::default());
+        let (a, shard) = (lease("s", 1, Some("a/1")), super::super::testing::id("s"));
+        bench.fine(&Seen::Lease { before: None, after: Some(&a) });
+        let holder = opened(1, "s", 1);
+        bench.fine(&Seen::Opened(&holder));
+        bench.wrong(&Seen::Lost { session: Session(1), shard: &shard, why: LeaseLost::Taken }, "still its own");
+        bench.fine(&Seen::Lost { session: Session(1), shard: &shard, why: LeaseLost::Expired });
+        holder.lost.cancel();
+        bench.fine(&Seen::Lease { before: Some(&a), after: Some(&lease("s", 2, Some("b/1"))) });
+        bench.fine(&Seen::Lost { session: Session(1), shard: &shard, why: LeaseLost::Taken });
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Done is: finished in the lease table, now or before its tombstone went; or reported as lost to its end; or none of the
 //! application's business since it began. A shard whose lease was there before the watch, left by another program, has been judged by
-//! nobody and is passed over. Who the parent is comes from the service, not from what the engine wrote. By induction this
+//! nobody and is passed over, and so is one that has left the stream itself. Who the parent is comes from the service, not from what the engine wrote. By induction this
 //! holds for all ancestors. Source: P1, P6.
 
 use std::collections::BTreeSet;

@@ -62,6 +62,8 @@ pub enum Fault {
         /// The record that was delivered.
         to: SequenceNumber,
     },
+    /// A processor began after this record, which nobody had acknowledged: a call that was given it may have failed.
+    Unprocessed(SequenceNumber),
     /// A child was opened before its parent had ended.
     ChildBeforeParent(ShardId),
     /// A processor was called although another had been opened on the shard.
@@ -267,6 +269,11 @@ impl<'a> Seen<'a> {
             Some(Fault::Reordered { expected: written[self.next], got: number })
         } else {
             let skips = |from: usize| (from..index).any(|skipped| !self.lost[skipped]);
+            let done = self.acknowledged.map_or(0, |at| written.partition_point(|number| *number <= at));
+            if before.is_none() && skips(done) {
+                self.account();
+                return Some(Fault::Unprocessed(written[done]));
+            }
             before.filter(|from| skips(*from)).map(|from| Fault::Skipped { from: written[from - 1], to: number })
         };
         self.account();

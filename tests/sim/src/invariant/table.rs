@@ -90,11 +90,14 @@ impl LeaseTable for Watched {
     ) -> Result<Vec<Lease>, LeaseError> {
         let before = self.lease(parent).await;
         let answer = self.inner.finish(parent, seen, children).await;
-        if answer.is_ok() {
-            let after = self.lease(parent).await;
-            self.told(before.as_ref(), after.as_ref());
+        for child in answer.iter().flatten() {
+            self.told(None, Some(child));
         }
-        self.answered(answer, seen, |created| created.iter().for_each(|child| self.told(None, Some(child))))
+        if let (Ok(_), Some(after)) = (&answer, self.lease(parent).await) {
+            self.told(before.as_ref(), Some(&after));
+            self.watch.finished(&after, &self.inner).await;
+        }
+        self.answered(answer, seen, |_| {})
     }
 
     async fn write_all(&self, writes: &[GuardedWrite]) -> Result<(), LeaseError> {
@@ -116,8 +119,9 @@ impl LeaseTable for Watched {
         let before = self.lease(key).await;
         let answer = self.inner.delete(key, seen).await;
         self.answered(answer, seen, |()| {
-            if before.is_some() {
-                self.told(before.as_ref(), None);
+            if let Some(gone) = &before {
+                self.told(Some(gone), None);
+                self.watch.taken_as_gone(&gone.shard);
             }
         })
     }
@@ -185,5 +189,13 @@ impl LeaseTable for Watched {
 
     async fn delete_meta(&self, seen: &TableMeta) -> Result<(), LeaseError> {
         self.inner.delete_meta(seen).await
+    }
+
+    async fn ring(&self) -> Result<(), LeaseError> {
+        self.inner.ring().await
+    }
+
+    async fn rings(&self) -> Result<u64, LeaseError> {
+        self.inner.rings().await
     }
 }

@@ -175,7 +175,10 @@ impl RecordProcessor for RecordingProcessor {
         Ok(())
     }
 
-    async fn lease_lost(&mut self, _: &LeaseLost) {
+    async fn lease_lost(&mut self, why: &LeaseLost) {
+        if let Some(watch) = self.history.watch() {
+            watch.see(&Seen::Lost { session: self.session, shard: &self.shard, why: *why });
+        }
         self.record(Event::Closed);
     }
 }

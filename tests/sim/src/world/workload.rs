@@ -51,7 +51,7 @@ fn item(key: usize, n: u64) -> Item {
 }
 
 /// From half of `mean` to one and a half of it.
-pub(super) fn pause(mean: Duration, random: u64) -> Duration {
+pub(crate) fn pause(mean: Duration, random: u64) -> Duration {
     let span = usize::try_from(mean.as_nanos()).unwrap_or(usize::MAX).max(1);
     mean / 2 + Duration::from_nanos(below(random, span) as u64)
 }

@@ -55,10 +55,14 @@ impl Idle {
 
     /// Point reads a day.
     fn point_reads(self) -> f64 {
-        match self.mode {
-            Liveness::PerWorker if self.workers > 4 => 2.0 * self.workers as f64 * DAY / (0.75 * self.o),
-            _ => 0.0,
-        }
+        let reads = match self.mode {
+            _ if self.workers <= 4 => 0.0,
+            Liveness::PerLease => 1.0,
+            _ => 3.0,
+        };
+        // In PerLease the first two scan at every interval, and need not be told.
+        let readers = if self.mode == Liveness::PerLease { self.workers.saturating_sub(2) } else { self.workers };
+        reads * readers as f64 * DAY / (0.75 * self.o)
     }
 
     /// Counts for half an hour: writes, scans and point reads a day.
@@ -81,7 +85,8 @@ impl Idle {
             sim.sleep(Duration::from_secs_f64(hours * 3600.0)).await;
             let counts = fleet.counted.take_counts();
             let a_day = |calls: u64| calls as f64 * 24.0 / hours;
-            let points = counts.of(LeaseOperation::Get) + counts.of(LeaseOperation::Worker);
+            let points = [LeaseOperation::Get, LeaseOperation::Worker, LeaseOperation::Rings];
+            let points = points.into_iter().map(|operation| counts.of(operation)).sum();
             [a_day(counts.writes()), a_day(counts.of(LeaseOperation::Scan)), a_day(points)]
         })
     }

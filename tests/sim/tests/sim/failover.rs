@@ -57,3 +57,35 @@ fn a_death_is_noticed_as_fast_in_a_large_fleet_as_in_a_small_one() {
         }
     }
 }
+
+#[test]
+fn who_comes_or_goes_is_noticed_at_once_by_all_of_a_large_fleet() {
+    for (mode, seed) in in_both_modes(3) {
+        sim::run(seed, |sim| async move {
+            let fleet = Setup::new(40).under(mode).build(&sim);
+            let mut workers: Vec<Member> = (0..20).map(|n| fleet.join(&format!("w{n:03}"))).collect();
+            sim.sleep(150 * SECOND + SECOND * (seed as u32) / 3).await;
+            let leaver = workers.swap_remove(seed as usize * 5);
+            let orphans: BTreeSet<ShardId> = leaver.owned().into_iter().collect();
+            let left = sim.now();
+            let _report = leaver.stop().await;
+            sim.sleep(20 * SECOND).await;
+            for shard in orphans {
+                let entries = fleet.history.entries();
+                let opened = |entry: &&sim::Entry| entry.event == Event::Opened && entry.shard == shard;
+                let again = entries.iter().filter(opened).find(|entry| entry.at > left).expect("opened again");
+                println!("{mode:?} left: {:?}", again.at - left);
+                assert!(again.at - left <= 3 * SECOND, "{mode:?} seed {seed}: {:?}", again.at - left);
+            }
+            sim.sleep(60 * SECOND).await;
+            let new = fleet.join("w500");
+            let joined = sim.now();
+            while new.owned().len() < 2 {
+                // The fleet settles first; then those that have more than their share see it with their next scan.
+                assert!(sim.now() < joined + 20 * SECOND, "{mode:?} seed {seed}: it has {} shards", new.owned().len());
+                sim.sleep(SECOND / 10).await;
+            }
+            println!("{mode:?} joined: {:?}", sim.now() - joined);
+        });
+    }
+}

@@ -142,7 +142,7 @@ fn a_bad_way_to_the_lease_table_loses_nothing_while_shards_change() {
                 0 => Weather { reply_lost: 4, ..Weather::default() },
                 1 => Weather { late: 8, ..Weather::default() },
                 2 => Weather { throttled: 3, refused: 5, ..Weather::default() },
-                _ => Weather { reply_lost: 8, late: 12, throttled: 8, refused: 8, cut: false },
+                _ => Weather { reply_lost: 8, late: 12, throttled: 8, refused: 8, ..Weather::default() },
             };
             let workers = ["a", "b", "c"].map(|name| fleet.join(name));
             sim.sleep(SECOND).await;
@@ -224,7 +224,7 @@ fn workers_that_fail_in_every_way_at_once_lose_nothing() {
                         late: 10,
                         throttled: 5,
                         refused: 5,
-                        cut: false,
+                        ..Weather::default()
                     }),
                     _ => workers.iter().for_each(|worker| worker.network.mend()),
                 }

@@ -187,6 +187,25 @@ fn a_stream_that_was_replaced_while_nobody_ran_is_drained_first() {
 }
 
 #[test]
+fn a_worker_that_starts_when_all_streams_are_disabled_drains_what_its_application_began_on() {
+    sim::run(17, |sim| async move {
+        let (world, old) = World::new(&sim);
+        let a = world.join("a");
+        sim.sleep(MINUTE).await;
+        a.kill();
+        world.write("old", 200);
+        world.service.disable_stream(&world.table).expect("disabled");
+        sim.sleep(MINUTE).await;
+        let new = world.enable();
+        world.write("new", 100);
+        world.service.disable_stream(&world.table).expect("disabled");
+        let _b = world.join("b");
+        sim.sleep(5 * MINUTE).await;
+        assert_eq!(world.counts(), BTreeMap::from([(old, 200), (new, 100)]));
+    });
+}
+
+#[test]
 fn an_application_that_is_new_begins_with_the_stream_that_is_enabled() {
     sim::run(12, |sim| async move {
         let (world, _old) = World::new(&sim);

@@ -89,6 +89,7 @@ fn repeats_are_told_apart_by_who_was_given_the_record_before() {
     let verdict = Story::new()
         .then(1, "parent", [Event::Opened])
         .then(1, "parent", given([1, 2, 2, 3]))
+        .then(1, "parent", [Event::Acknowledged(n(1))])
         .then(2, "parent", [Event::Opened])
         .then(2, "parent", given([2, 3, 4]))
         .judge();
@@ -101,10 +102,20 @@ fn a_successor_that_skips_what_its_predecessor_had_is_found() {
     let fault = Story::new()
         .then(1, "parent", [Event::Opened])
         .then(1, "parent", given(1..=4))
+        .then(1, "parent", [Event::Acknowledged(n(1))])
         .then(2, "parent", [Event::Opened])
         .then(2, "parent", given([2, 4]))
         .fault();
     assert_eq!(fault, Fault::Skipped { from: n(2), to: n(4) });
+}
+
+#[test]
+fn an_instance_that_begins_after_what_nobody_acknowledged_is_found() {
+    let first = Story::new().then(1, "parent", [Event::Opened]).then(1, "parent", given(1..=2));
+    let second = |story: Story| story.then(2, "parent", [Event::Opened]).then(2, "parent", given([3]));
+    assert_eq!(second(first).fault(), Fault::Unprocessed(n(1)));
+    let first = Story::new().then(1, "parent", [Event::Opened]).then(1, "parent", given(1..=2));
+    assert_eq!(second(first.then(1, "parent", [Event::Acknowledged(n(2))])).judge().violations, []);
 }
 
 #[test]

@@ -1,0 +1,36 @@
+//! Beginning with streams, and going on from one that was switched off with the one that follows it.
+
+use std::sync::Arc;
+
+use super::super::subscription::Subscription;
+use super::super::take::Scan;
+use super::Fleet;
+use crate::model::StreamArn;
+use crate::surface::event::EventKind;
+
+impl Fleet {
+    pub(super) fn begin(&mut self, stream: StreamArn, subscription: Arc<Subscription>) {
+        if self.begun.insert(stream.clone()) {
+            let now = self.session.rt().now();
+            self.jobs.push(Box::pin(self.session.clone().begin(stream, subscription, now)));
+        }
+    }
+
+    /// Goes on from a stream that is read to its end with the one that follows it, if there is one.
+    pub(super) fn follow(&mut self, old: &StreamArn, subscription: &Subscription, successor: Option<StreamArn>) {
+        let Some(new) = successor.filter(|new| !self.begun.contains(new)) else { return };
+        self.session.events.of(old).tell(EventKind::StreamReplaced { old: old.clone(), new: new.clone() });
+        self.session.readers.leave(old);
+        self.begin(new, subscription.at_the_beginning());
+    }
+
+    /// Other workers may have seen the end of a stream before this one: it does not wait until it sees that itself.
+    pub(super) fn follow_others(&mut self, scan: &Scan) {
+        let runs: Vec<_> =
+            self.streams.iter().map(|(stream, run)| (stream.clone(), run.setting.subscription.clone())).collect();
+        for (stream, subscription) in runs {
+            let announced = subscription.announced(&stream, scan.markers.iter()).cloned();
+            self.follow(&stream, &subscription, announced);
+        }
+    }
+}
