@@ -100,7 +100,7 @@ impl Consumer {
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn start(program: &str, job: Consume) -> anyhow::Result<Self> {
+    pub fn start(program: impl AsRef<OsStr>, job: Consume) -> anyhow::Result<Self> {
         let log = job.output.with_extension("log");
         let process = Process::start(program, &job, &log)?;
         Ok(Self { job, process, log })

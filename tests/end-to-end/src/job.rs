@@ -22,6 +22,9 @@ pub struct Consume {
     pub tables: Vec<String>,
     /// D.
     pub lease_duration: Duration,
+    /// Whether only workers, not leases, show that they live.
+    #[serde(default)]
+    pub per_worker: bool,
     /// Where deliveries are written down.
     pub output: PathBuf,
 }

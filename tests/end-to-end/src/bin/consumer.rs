@@ -10,7 +10,7 @@ use conformance::dynamodb_local::config;
 use end_to_end::delivery::{Delivery, now};
 use end_to_end::job::{self, Consume};
 use end_to_end::tables::Version;
-use kcl_dynamo::{ProcessError, RecordBatch, RecordProcessor, ShardContext, ShardInfo, Worker};
+use kcl_dynamo::{Liveness, ProcessError, RecordBatch, RecordProcessor, ShardContext, ShardInfo, Worker};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Appends a line for each record before it acknowledges the batch.
@@ -54,7 +54,10 @@ async fn main() -> anyhow::Result<()> {
         builder = builder.table(table);
     }
     let worker = builder
-        .configure(move |settings| settings.with_name(job.worker).with_lease_duration(job.lease_duration))
+        .configure(move |settings| {
+            let liveness = job.per_worker.then_some(Liveness::PerWorker);
+            settings.with_name(job.worker).with_lease_duration(job.lease_duration).with_liveness(liveness)
+        })
         .processor(move |_: &ShardInfo| Recorder { output: output.clone() })
         .build()
         .await?;

@@ -1,6 +1,7 @@
 //! Fleets of processes on DynamoDB Local. Where it is absent they say so and pass, unless `KCL_REQUIRE_DYNAMODB_LOCAL=1`.
 
 mod bad_input;
+mod rolling;
 
 use std::path::Path;
 use std::time::Duration;
@@ -27,6 +28,7 @@ fn consume(endpoint: &str, worker: &str, tables: &[String], dir: &Path) -> Consu
         worker: worker.to_owned(),
         tables: tables.to_vec(),
         lease_duration: Duration::from_secs(4),
+        per_worker: false,
         output: dir.join(worker),
     }
 }
