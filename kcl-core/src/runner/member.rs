@@ -72,7 +72,9 @@ impl Member {
             // it gives no validity, a write does.
             Err(error) if matches!(error.kind(), LeaseErrorKind::Conflict { .. }) => {
                 let found = setting.rt.timeout(limit, setting.table.worker(id)).await;
-                let found = found.unwrap_or_else(|| Err(timed_out()))?.ok_or(error)?;
+                let Some(found) = found.unwrap_or_else(|| Err(timed_out()))?.filter(|found| found.state.lives()) else {
+                    return Err(error);
+                };
                 let sent = setting.rt.stamp();
                 let written = setting.rt.timeout(limit, setting.table.write_worker(&found, WorkerState::Live)).await;
                 (written.unwrap_or_else(|| Err(timed_out()))?, sent)
@@ -184,7 +186,8 @@ impl Member {
         match error.kind() {
             // It may be our own heartbeat, whose answer was lost, that moved the counter.
             LeaseErrorKind::Conflict { .. } if self.unanswered => match self.look().await {
-                Ok(Some(item)) if item.state.lives() => {
+                // One write further: an item that was deleted and made again by a late registration is another life.
+                Ok(Some(item)) if item.state.lives() && item.counter == self.item.counter.next() => {
                     self.item = item;
                     self.unanswered = false;
                     if planted::is(Bug::LookIsBeat) {

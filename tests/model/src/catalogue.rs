@@ -82,13 +82,13 @@ fn intact(rules: Setting) -> Case {
     Case { rules, expected: None, why: "" }
 }
 
-fn without(rules: Setting, clauses: &[Clause], expected: Broken) -> Case {
-    let rules = Setting { without: clauses.to_vec(), ..rules };
+fn without(mut rules: Setting, clauses: &[Clause], expected: Broken) -> Case {
+    rules.without = clauses.to_vec();
     Case { rules, expected: Some(expected), why: "" }
 }
 
-fn spared(rules: Setting, clauses: &[Clause], why: &'static str) -> Case {
-    let rules = Setting { without: clauses.to_vec(), ..rules };
+fn spared(mut rules: Setting, clauses: &[Clause], why: &'static str) -> Case {
+    rules.without = clauses.to_vec();
     Case { rules, expected: None, why }
 }
 

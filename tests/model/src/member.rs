@@ -106,7 +106,7 @@ impl Moves<'_> {
         let (rules, s) = (self.rules, self.from);
         let (worker, me) = (s.workers[w], s.me(w));
         let idle = worker.held.iter().all(|h| h.hold == Hold::No) && worker.sent.iter().all(|m| !m.is_some());
-        if !rules.moves || worker.beat.is_some() || !(idle || !rules.has(Clause::LeaveLast)) {
+        if !rules.moves || worker.beat.is_some() || (!idle && rules.has(Clause::LeaveLast)) {
             return;
         }
         let m = on_item(Kind::DeleteWorker, me, me, worker.counter);

@@ -73,10 +73,12 @@ pub(crate) fn is_member(rules: &Setting, s: &State, w: usize) -> bool {
 /// Puts a write among those whose sender does not wait. Without room it is never applied, which it might be anyhow.
 pub(crate) fn loosen(rules: &Setting, s: &mut State, m: Write) {
     let may = rules.lost && (m.kind != Kind::Register || rules.late_registration);
-    if may && m.is_some() && !m.applied {
-        if let Some(slot) = s.loose[..rules.loose].iter_mut().find(|slot| !slot.is_some()) {
-            *slot = m;
-        }
+    if may
+        && m.is_some()
+        && !m.applied
+        && let Some(slot) = s.loose[..rules.loose].iter_mut().find(|slot| !slot.is_some())
+    {
+        *slot = m;
     }
 }
 

@@ -145,8 +145,7 @@ pub fn search(rules: &Setting, liveness: bool) -> Found {
     let mut hit = None;
     'levels: while !level.is_empty() {
         let mut next = Vec::new();
-        let mut id = graph.starts.len() as u32;
-        for s in &level {
+        for (id, s) in (graph.starts.len() as u32..).zip(&level) {
             graph.starts.push(graph.edges.len());
             for (step, after) in Moves::of(rules, s).out {
                 steps += 1;
@@ -162,7 +161,6 @@ pub fn search(rules: &Setting, liveness: bool) -> Found {
                     next.push(after);
                 }
             }
-            id += 1;
         }
         if graph.prints.len() > rules.max_states {
             ended = false;

@@ -355,7 +355,7 @@ impl State {
         for n in 0..NAMES as u8 {
             self.items[usize::from(of(n))] = before.items[usize::from(n)];
         }
-        for w in 0..WORKERS {
+        for (w, place) in to.into_iter().enumerate() {
             let mut worker = before.workers[w];
             worker.incarnation ^= flip >> w & 1;
             write(&mut worker.beat);
@@ -364,7 +364,7 @@ impl State {
             for n in 0..NAMES as u8 {
                 worker.missing |= (before.workers[w].missing >> n & 1) << of(n);
             }
-            self.workers[to[w]] = worker;
+            self.workers[place] = worker;
         }
     }
 

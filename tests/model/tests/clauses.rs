@@ -48,9 +48,9 @@ fn per_worker_rules_hold_under_late_and_lost_writes() {
 #[test]
 fn silence_is_answered_by_the_fence_or_by_dropping_all_and_one_of_them_is_needed() {
     let quiet = Setting { slow: true, lost: false, ..worker() };
-    holds(&Setting { without: vec![Clause::Fence], ..quiet.clone() });
+    holds(&Setting { without: vec![Clause::Fence], ..quiet });
     holds(&Setting { without: vec![Clause::LapseIsFinal], ..moving() });
-    let neither = Setting { without: vec![Clause::Fence, Clause::LapseIsFinal], ..quiet };
+    let neither = Setting { without: vec![Clause::Fence, Clause::LapseIsFinal], ..worker() };
     assert!(search(&neither, true).broken.is_some());
 }
 
