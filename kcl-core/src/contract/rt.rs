@@ -157,12 +157,18 @@ impl Rt {
     /// # Cancel safety
     /// That of `work`.
     pub async fn timeout<T>(&self, limit: Duration, work: impl Future<Output = T> + Send) -> Option<T> {
-        let mut work = std::pin::pin!(work.fuse());
-        let mut timer = self.clock.sleep_until(self.now() + limit).fuse();
-        futures::select_biased! {
-            done = work => Some(done),
-            () = timer => None,
-        }
+        let until = self.now() + limit;
+        let mut work = std::pin::pin!(work);
+        // Most work is ready at once, and then there is no timer to make.
+        let mut timer = None;
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(done));
+            }
+            let timer = timer.get_or_insert_with(|| self.clock.sleep_until(until));
+            timer.as_mut().poll(cx).map(|()| None)
+        })
+        .await
     }
 
     /// Starts `task` and returns a handle that ends it when dropped.

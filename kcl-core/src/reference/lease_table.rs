@@ -169,7 +169,7 @@ impl State {
     fn page(items: &BTreeMap<String, Arc<Item>>, from: Option<&str>, size: usize) -> ScanPage {
         let after = from.map_or(Bound::Unbounded, Bound::Excluded);
         let mut rest = items.range::<str, _>((after, Bound::Unbounded));
-        let (mut page, mut last) = (Vec::new(), None);
+        let (mut page, mut last) = (Vec::with_capacity(size.min(items.len())), None);
         for (key, item) in rest.by_ref().take(size) {
             page.push(item.body.clone());
             last = Some(key);

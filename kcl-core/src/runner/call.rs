@@ -63,19 +63,23 @@ pub(crate) async fn guarded<T>(
         while may_go_on() {
             setting.rt.sleep(setting.config.lease_duration / WATCHES).await;
         }
+    };
+    let expired = || {
         holding.lose(LeaseLost::Expired);
+        Err(CallFailure::Lost)
     };
     tokio::select! {
         biased;
         () = holding.lost().cancelled() => Err(CallFailure::Lost),
-        () = watch => Err(CallFailure::Lost),
+        // Before the watch, which needs a timer: most calls return at once.
         ended = bounded => match ended {
-            Some(None) => Err(CallFailure::Lost),
+            Some(None) => expired(),
             Some(Some(Ok(Ok(value)))) => Ok(value),
             Some(Some(Ok(Err(error)))) => Err(CallFailure::Failed(error)),
             Some(Some(Err(panic))) => Err(CallFailure::Broken(ProcessError::msg(format!("the processor panicked: {}", panic_text(&*panic))))),
             None => Err(CallFailure::Broken(ProcessError::msg("the processor did not return within process_timeout"))),
         },
+        () = watch => expired(),
     }
 }
 

@@ -131,9 +131,12 @@ pub(super) type Pending<T> =
     Box<dyn FnOnce(Arc<dyn LeaseTable>) -> BoxFuture<'static, Result<T, LeaseError>> + Send + 'static>;
 
 /// A wrapper that does one thing around every call.
-#[async_trait]
 pub(super) trait AroundLeaseTable: fmt::Debug + Send + Sync + 'static {
-    async fn around<T: Send + 'static>(&self, call: LeaseCall, pending: Pending<T>) -> Result<T, LeaseError>;
+    fn around<T: Send + 'static>(
+        &self,
+        call: LeaseCall,
+        pending: Pending<T>,
+    ) -> impl Future<Output = Result<T, LeaseError>> + Send;
 }
 
 #[async_trait]

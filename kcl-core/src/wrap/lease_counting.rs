@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use async_trait::async_trait;
-
 use super::lease_call::{AroundLeaseTable, LeaseCall, LeaseOperation, Pending};
 use crate::contract::{LeaseError, LeaseTable};
 
@@ -59,7 +57,6 @@ impl CountingLeaseTable {
     }
 }
 
-#[async_trait]
 impl AroundLeaseTable for CountingLeaseTable {
     async fn around<T: Send + 'static>(&self, call: LeaseCall, pending: Pending<T>) -> Result<T, LeaseError> {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner).0.entry(call.operation).or_default() += 1;

@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio::sync::oneshot;
 
 use super::lease_call::{AroundLeaseTable, LeaseCall, Pending};
@@ -93,7 +92,6 @@ impl FaultyLeaseTable {
     }
 }
 
-#[async_trait]
 impl AroundLeaseTable for FaultyLeaseTable {
     async fn around<T: Send + 'static>(&self, call: LeaseCall, pending: Pending<T>) -> Result<T, LeaseError> {
         match (self.decide)(&call) {

@@ -4,8 +4,6 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-
 use super::lease_call::{AroundLeaseTable, LeaseCall, Pending};
 use crate::contract::{LeaseError, LeaseTable, Rt};
 
@@ -33,7 +31,6 @@ impl LatencyLeaseTable {
     }
 }
 
-#[async_trait]
 impl AroundLeaseTable for LatencyLeaseTable {
     async fn around<T: Send + 'static>(&self, _call: LeaseCall, pending: Pending<T>) -> Result<T, LeaseError> {
         let half = self.draw() / 2;

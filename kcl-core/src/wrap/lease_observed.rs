@@ -3,8 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use async_trait::async_trait;
-
 use super::lease_call::{AroundLeaseTable, LeaseCall, Pending};
 use crate::contract::{LeaseError, LeaseTable};
 
@@ -29,7 +27,6 @@ impl ObservedLeaseTable {
     }
 }
 
-#[async_trait]
 impl AroundLeaseTable for ObservedLeaseTable {
     async fn around<T: Send + 'static>(&self, call: LeaseCall, pending: Pending<T>) -> Result<T, LeaseError> {
         let answer = pending(self.inner.clone()).await;

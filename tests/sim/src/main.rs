@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use kcl_core::WorkerConfig;
 use sim::runner::{Case, Search, Stopwatch};
-use sim::scenario::{Reduction, Scenario, run};
+use sim::scenario::{Plan, Reduction, Scenario, run};
 
 const USAGE: &str = "\
 sim run  [--seconds 60] [--seed-base N] [--scenario NAME] [--threads 2] [--keep-going]
@@ -144,24 +145,45 @@ fn replay(options: &Options) -> Result<bool, String> {
 /// Fleets of four sizes, steady and nearly idle.
 fn figures(options: &Options) -> bool {
     let mut well = true;
-    for (workers, shards, hours) in [(3, 4, 4.0), (8, 16, 1.0), (10, 64, 0.5), (100, 1000, 0.05)] {
-        let plan = sim::scenario::steady(options.seed.unwrap_or(1), workers, shards, hours);
-        let begun = Stopwatch::start();
-        let run = run(&plan);
-        let took = begun.elapsed().as_secs_f64();
-        let lasted = run.lasted.as_secs_f64() / 3600.0;
-        println!(
-            "workers={workers} shards={shards} fleet_hours_per_core_second={:.2} polls_per_fleet_hour={:.0} microseconds_per_poll={:.2}",
-            lasted / took,
-            run.polls as f64 / lasted,
-            took * 1e6 / run.polls as f64
-        );
-        if let Some(broken) = &run.broken {
-            println!("{broken}");
-            well = false;
+    for (settings, config, hours) in [("default", WorkerConfig::default(), 1.0), ("calm", calm(), 4.0)] {
+        for (workers, shards, share) in [(3, 4, 4.0), (8, 16, 1.0), (10, 64, 0.25), (100, 1000, 0.02)] {
+            let mut plan = sim::scenario::steady(options.seed.unwrap_or(1), workers, shards, share * hours);
+            plan.config = config.clone().with_liveness(plan.config.liveness);
+            well &= figure(settings, &plan);
         }
     }
     well
+}
+
+/// The rhythm of a small service: shards are read once a second, the table is looked at every five.
+fn calm() -> WorkerConfig {
+    let seconds = Duration::from_secs;
+    WorkerConfig::default()
+        .with_lease_duration(seconds(30))
+        .with_observe_every(seconds(5))
+        .with_discover_every(seconds(300))
+        .with_checkpoint_every(seconds(10))
+        .with_tick_every(seconds(60))
+        .with_poll_every(seconds(1))
+}
+
+fn figure(settings: &str, plan: &Plan) -> bool {
+    let begun = Stopwatch::start();
+    let run = run(plan);
+    let took = begun.elapsed().as_secs_f64();
+    let lasted = run.lasted.as_secs_f64() / 3600.0;
+    println!(
+        "settings={settings} workers={} shards={} fleet_hours_per_core_second={:.2} polls_per_fleet_hour={:.0} microseconds_per_poll={:.2}",
+        plan.workers,
+        plan.shards,
+        lasted / took,
+        run.polls as f64 / lasted,
+        took * 1e6 / run.polls as f64
+    );
+    if let Some(broken) = &run.broken {
+        println!("{broken}");
+    }
+    run.broken.is_none()
 }
 
 /// Runs this program again, built with the bugs.

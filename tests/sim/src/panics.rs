@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::panic::PanicHookInfo;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 
 /// A panic.
@@ -16,6 +17,8 @@ pub(crate) struct Panic {
 #[derive(Debug, Default)]
 pub(crate) struct Panics {
     log: Mutex<Log>,
+    /// Whether there are fatal ones. Spares a lock for each poll.
+    fatal: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +60,9 @@ impl Panics {
 
     /// Takes the first panic that fails the run.
     pub(crate) fn take_fatal(&self) -> Option<Panic> {
+        if !self.fatal.load(Ordering::Relaxed) {
+            return None;
+        }
         let mut log = self.lock();
         if log.fatal.is_empty() { None } else { Some(log.fatal.remove(0)) }
     }
@@ -69,6 +75,7 @@ impl Panics {
             log.tolerated += 1;
         } else {
             log.fatal.push(panic);
+            self.fatal.store(true, Ordering::Relaxed);
         }
         allowed
     }

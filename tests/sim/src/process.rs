@@ -144,11 +144,11 @@ impl Future for Sleep {
         let clock = state.process(this.process.id).clock;
         if clock.read(now) >= this.at {
             // One that was due has been taken out when it fired.
-            this.timer = this.timer.filter(|(due, _)| *due > now);
+            this.timer = this.timer.filter(|key| key.due > now);
             return Poll::Ready(());
         }
         let due = clock.when(this.at);
-        let kept = this.timer.filter(|(at, _)| *at == due);
+        let kept = this.timer.filter(|key| key.due == due);
         let mut replaced = None;
         match kept.and_then(|key| state.timers.get_mut(key)) {
             Some(Timer::Wake(_, waker)) if waker.will_wake(cx.waker()) => {}

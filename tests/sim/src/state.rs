@@ -2,7 +2,8 @@
 //! code of a task ever runs under the lock.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -76,13 +77,21 @@ impl std::fmt::Debug for Orders {
     }
 }
 
-/// Where a timer is kept: when it is due, and its number.
-pub(crate) type TimerKey = (Time, u64);
+/// Names one timer: when it is due, its number, and where it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TimerKey {
+    pub(crate) due: Time,
+    number: u64,
+    slot: usize,
+}
 
-/// The timers, in the order they are due.
+/// The timers. Most are removed before they are due, which must be cheap: a removed one stays in the queue until it comes to the front,
+/// or until most of the queue is of that kind.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    due: BTreeMap<TimerKey, Timer>,
+    queue: BinaryHeap<Reverse<TimerKey>>,
+    slots: Vec<Option<(u64, Timer)>>,
+    free: Vec<usize>,
     made: u64,
 }
 
@@ -94,42 +103,74 @@ pub(crate) enum Timer {
     Recheck(ProcessId),
 }
 
+/// Removed timers that are not worth a tidying of the queue.
+const REMOVED: usize = 64;
+
 impl Timers {
-    pub(crate) fn insert(&mut self, at: Time, timer: Timer) -> TimerKey {
+    pub(crate) fn insert(&mut self, due: Time, timer: Timer) -> TimerKey {
         self.made += 1;
-        let key = (at, self.made);
-        self.due.insert(key, timer);
+        let slot = self.free.pop().unwrap_or(self.slots.len());
+        if slot == self.slots.len() {
+            self.slots.push(None);
+        }
+        self.slots[slot] = Some((self.made, timer));
+        let key = TimerKey { due, number: self.made, slot };
+        self.queue.push(Reverse(key));
         key
     }
 
     pub(crate) fn get_mut(&mut self, key: TimerKey) -> Option<&mut Timer> {
-        self.due.get_mut(&key)
+        self.slots[key.slot].as_mut().filter(|(number, _)| *number == key.number).map(|(_, timer)| timer)
     }
 
     pub(crate) fn remove(&mut self, key: TimerKey) -> Option<Timer> {
-        self.due.remove(&key)
+        let (_, timer) = self.slots[key.slot].take_if(|(number, _)| *number == key.number)?;
+        self.free.push(key.slot);
+        let live = self.slots.len() - self.free.len();
+        if self.queue.len() > REMOVED + 4 * live {
+            let slots = &self.slots;
+            self.queue.retain(|Reverse(key)| is_kept(slots, *key));
+        }
+        Some(timer)
     }
 
-    /// When the next one is due, if ever.
-    fn next(&self) -> Option<Time> {
-        self.due.first_key_value().map(|((at, _), _)| *at).filter(|at| *at != Time::NEVER)
+    /// The next that is due, if any ever is.
+    fn first(&mut self) -> Option<TimerKey> {
+        while let Some(Reverse(key)) = self.queue.peek().copied() {
+            if is_kept(&self.slots, key) {
+                return Some(key).filter(|key| key.due != Time::NEVER);
+            }
+            self.queue.pop();
+        }
+        None
     }
 
     /// Whether any will be due.
-    pub(crate) fn waits(&self) -> bool {
-        self.next().is_some()
+    pub(crate) fn waits(&mut self) -> bool {
+        self.first().is_some()
     }
 
     fn pop(&mut self, now: Time) -> Option<Timer> {
-        let first = self.due.first_entry()?;
-        (first.key().0 <= now).then(|| first.remove())
+        let key = self.first().filter(|key| key.due <= now)?;
+        self.remove(key)
     }
 
     /// Takes the wakers of every sleeper of `process`: its clock has changed, and they must count anew.
     pub(crate) fn take_sleepers(&mut self, process: ProcessId) -> Vec<Waker> {
-        let taken = self.due.extract_if(.., |_, timer| matches!(timer, Timer::Wake(of, _) if *of == process));
-        taken.filter_map(|(_, timer)| if let Timer::Wake(_, waker) = timer { Some(waker) } else { None }).collect()
+        let sleeps = |(_, timer): &mut (u64, Timer)| matches!(timer, Timer::Wake(of, _) if *of == process);
+        let mut wakers = Vec::new();
+        for (slot, kept) in self.slots.iter_mut().enumerate() {
+            if let Some((_, Timer::Wake(_, waker))) = kept.take_if(sleeps) {
+                self.free.push(slot);
+                wakers.push(waker);
+            }
+        }
+        wakers
     }
+}
+
+fn is_kept(slots: &[Option<(u64, Timer)>], key: TimerKey) -> bool {
+    slots[key.slot].as_ref().is_some_and(|(number, _)| *number == key.number)
 }
 
 impl Shared {
@@ -191,7 +232,7 @@ impl Shared {
     /// Moves time to the next timer that is due by `until`; answers whether there was one. Fills `wake`.
     pub(crate) fn jump(&self, until: Time, wake: &mut Vec<Waker>) -> bool {
         let mut state = self.lock();
-        let Some(at) = state.timers.next().filter(|at| *at <= until) else { return false };
+        let Some(at) = state.timers.first().map(|key| key.due).filter(|at| *at <= until) else { return false };
         state.now = state.now.max(at);
         let now = state.now;
         while let Some(timer) = state.timers.pop(now) {

@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
 use super::error::{ServiceError, ServiceErrorCode};
 use crate::contract::{Mono, ShardIterator};
 use crate::model::{ShardId, StreamArn};
@@ -31,8 +28,7 @@ impl Cursor {
         let Self { stream, shard, index, pages, reader, generation, issued } = self;
         let since = issued.since_origin();
         let (seconds, nanos) = (since.as_secs(), since.subsec_nanos());
-        let text = format!("{index}|{pages}|{reader}|{generation}|{seconds}|{nanos}|{shard}|{stream}");
-        ShardIterator::new(URL_SAFE_NO_PAD.encode(text))
+        ShardIterator::new(format!("{index}|{pages}|{reader}|{generation}|{seconds}|{nanos}|{shard}|{stream}"))
     }
 
     pub(super) fn parse(token: &ShardIterator) -> Result<Self, ServiceError> {
@@ -45,8 +41,7 @@ impl Cursor {
 }
 
 fn decode(token: &str) -> Option<Cursor> {
-    let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
-    let mut fields = text.splitn(8, '|');
+    let mut fields = token.splitn(8, '|');
     let index = fields.next()?.parse().ok()?;
     let pages = fields.next()?.parse().ok()?;
     let reader = fields.next()?.parse().ok()?;

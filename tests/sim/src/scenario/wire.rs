@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use kcl_core::reference::ReferenceStream;
 use kcl_core::wrap::{FaultyLeaseTable, LeaseCall, LeaseFault, LeaseOperation, LeasePurpose, ObservedLeaseTable};
 use kcl_core::{
-    DescribePage, IteratorPosition, LeaseTable, RecordsPage, Shard, ShardId, ShardIterator, SourceError,
+    DescribePage, IteratorPosition, LeaseTable, RecordsPage, Rt, Shard, ShardId, ShardIterator, SourceError,
     SourceErrorKind, SourceOp, StreamArn, StreamDescription, StreamSource, StreamSummary, TableName,
 };
 
@@ -67,6 +67,7 @@ pub(crate) trait Steps: Send + Sync {
 #[derive(Clone)]
 pub(crate) struct Wire {
     sim: Handle,
+    rt: Rt,
     steps: Arc<dyn Steps>,
     state: Arc<Mutex<State>>,
 }
@@ -88,7 +89,7 @@ impl Wire {
     pub(crate) fn new(sim: &Handle, node: &str, latency: Latency, steps: Arc<dyn Steps>) -> Self {
         let draw = Draw::new(sim.seed(), &format!("wire/{node}"));
         let state = State { draw, latency, table: Weather::default(), stream: StreamWeather::default() };
-        Self { sim: sim.clone(), steps, state: Arc::new(Mutex::new(state)) }
+        Self { sim: sim.clone(), rt: sim.rt(), steps, state: Arc::new(Mutex::new(state)) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -220,7 +221,7 @@ impl Wire {
 
     async fn pass(&self, time: Duration) {
         if !time.is_zero() {
-            self.sim.rt().sleep(time).await;
+            self.rt.sleep(time).await;
         }
     }
 
