@@ -37,6 +37,8 @@ pub(crate) struct Directory {
     events: Events,
     timeout: Duration,
     budget: Mutex<Budget>,
+    /// Whose call is next. First come, first served: a listing that is made over and over would else keep others waiting for ever.
+    turn: AsyncMutex<()>,
     missing: Mutex<Missing>,
     /// The stream was found to be gone: it lists nothing, for good.
     gone: OnceLock<()>,
@@ -71,6 +73,7 @@ impl Directory {
             events,
             timeout,
             budget,
+            turn: AsyncMutex::new(()),
             missing: Mutex::default(),
             gone: OnceLock::new(),
             latest: AsyncMutex::new(None),
@@ -164,13 +167,7 @@ impl Directory {
         if self.gone.get().is_some() {
             return Err(SourceError::new(SourceErrorKind::NotFound, "DescribeStream"));
         }
-        loop {
-            let taken = lock(&self.budget).take(self.rt.now());
-            match taken {
-                Ok(()) => break,
-                Err(at) => self.rt.sleep_until(at).await,
-            }
-        }
+        self.passed().await;
         let call = self.source.describe_stream(&self.stream, page);
         let described = self.rt.timeout(self.timeout, call).await.unwrap_or_else(|| Err(timed_out("DescribeStream")));
         match &described {
@@ -179,6 +176,18 @@ impl Directory {
             Err(_) => {}
         }
         described
+    }
+
+    /// Waits until one more call is within the budget.
+    async fn passed(&self) {
+        let _turn = self.turn.lock().await;
+        loop {
+            let taken = lock(&self.budget).take(self.rt.now());
+            match taken {
+                Ok(()) => return,
+                Err(at) => self.rt.sleep_until(at).await,
+            }
+        }
     }
 
     /// A complete listing, asked for until there is one.

@@ -26,6 +26,7 @@ pub(crate) use member::{Member, MemberSetting};
 pub(crate) use memory::ByteBudget;
 pub(crate) use open::{Configured, fix, recheck, survey};
 pub(crate) use readers::{NotAdmitted, Readers};
+pub(crate) use resolve::resolve_patiently;
 pub use resolve::{ResolveError, ResolvedStream, StreamSpec, resolve};
 pub(crate) use session::Session;
 pub(crate) use subscription::Subscription;

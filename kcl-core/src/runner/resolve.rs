@@ -3,9 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::contract::{DescribePage, SourceError, SourceErrorKind, StreamSource};
+use super::fetch::timed_out;
+use crate::contract::{DescribePage, Rt, SourceError, SourceErrorKind, StreamSource};
 use crate::model::{ArnError, StreamArn, StreamDescription, StreamStatus, StreamViewType, TableName};
+use crate::policy::backoff::Backoff;
 
 /// What DynamoDB Local writes for a region in every ARN, whatever region its client has.
 const LOCAL_REGION: &str = "ddblocal";
@@ -177,11 +180,6 @@ fn in_region(region: Option<&str>) -> String {
 }
 
 impl ResolveError {
-    /// The service did not answer in time.
-    pub(crate) fn unanswered(spec: &StreamSpec) -> Self {
-        Self::Call { spec: Box::new(spec.clone()), source: super::fetch::timed_out("DescribeStream") }
-    }
-
     /// Whether asking again may help without anybody's doing.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
@@ -230,6 +228,46 @@ pub async fn resolve(
             Ok(resolved(newest, described, streams))
         }
     }
+}
+
+/// No new try is begun once this many call time-outs have passed since the first.
+const PATIENCE: u32 = 4;
+
+/// [`resolve`], tried again while that may help: the workers of a fleet that starts at once use up the service's rate between them, and
+/// a program that ended for that would only be started again. `call_timeout` bounds each call, and so decides how long this takes.
+///
+/// # Errors
+/// As [`resolve`]; what the last try failed with.
+///
+/// # Cancel safety
+/// It reads only.
+pub(crate) async fn resolve_patiently(
+    rt: &Rt,
+    call_timeout: Duration,
+    source: &dyn StreamSource,
+    spec: &StreamSpec,
+    region: Option<&str>,
+) -> Result<ResolvedStream, ResolveError> {
+    let begun = rt.now();
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    loop {
+        // A table takes two calls.
+        let tried = rt.timeout(call_timeout.saturating_mul(2), resolve(source, spec, region)).await;
+        let error = match tried.unwrap_or_else(|| Err(failed(spec, timed_out("DescribeStream")))) {
+            Err(error) if error.is_retryable() => error,
+            settled => return settled,
+        };
+        let pause = rt.jitter(backoff.next_pause());
+        if rt.now().since(begun) + pause >= call_timeout.saturating_mul(PATIENCE) {
+            return Err(error);
+        }
+        tracing::warn!(%error, cause = %describe_cause(&error), ?pause, "the stream was not found yet: asking again");
+        rt.sleep(pause).await;
+    }
+}
+
+fn describe_cause(error: &ResolveError) -> String {
+    std::error::Error::source(error).map_or_else(String::new, ToString::to_string)
 }
 
 fn resolved(arn: StreamArn, described: StreamDescription, older: Vec<StreamArn>) -> ResolvedStream {

@@ -18,8 +18,8 @@ use crate::policy::succession::Begun;
 use crate::policy::tenure::LeaseTiming;
 use crate::record::Record;
 use crate::runner::{
-    Configured, Factory, NotAdmitted, Readers, ResolveError, ResolvedStream, Subscription, TableAccess, fix, resolve,
-    survey,
+    Configured, Factory, NotAdmitted, Readers, ResolveError, ResolvedStream, Subscription, TableAccess, fix,
+    resolve_patiently, survey,
 };
 use crate::surface::config::{ConfigError, ReaderPolicy, WorkerConfig};
 use crate::surface::event::Events;
@@ -45,6 +45,7 @@ pub struct WorkerBuilder {
 #[derive(Debug)]
 pub struct CheckedWorker {
     builder: WorkerBuilder,
+    rt: Rt,
     resolved: Vec<(ResolvedStream, Subscription)>,
 }
 
@@ -84,7 +85,7 @@ pub enum BuildError {
          .configure(|c| c.with_readers(ReaderPolicy::Off))"
     )]
     Registry(#[from] RegistryError),
-    /// The runtime could not be started: `build` must be called inside a tokio runtime.
+    /// The runtime could not be started: `check` and `build` must be called inside a tokio runtime.
     #[error("the runtime cannot be started")]
     Runtime(#[from] io::Error),
 }
@@ -191,29 +192,27 @@ impl WorkerBuilder {
     }
 
     /// The first half of [`WorkerBuilder::build`]: checks the settings and finds the streams. The lease table is not asked, so it
-    /// may be one that is created only then: a mistake in a name leaves nothing behind.
+    /// may be one that is created only then: a mistake in a name leaves nothing behind. A stream that cannot be reached, or that
+    /// throttles, is asked again until [`WorkerConfig::source_timeout`] has passed four times.
     ///
     /// # Errors
     /// See [`BuildError`].
     ///
     /// # Cancel safety
     /// It reads only.
-    pub async fn check(mut self) -> Result<CheckedWorker, BuildError> {
+    pub async fn check(self) -> Result<CheckedWorker, BuildError> {
         let subscriptions = self.check_settings()?;
-        let rt = match self.rt.take() {
-            Some(rt) => rt,
+        let rt = match &self.rt {
+            Some(rt) => rt.clone(),
             None => default_rt()?,
         };
-        self.rt = Some(rt.clone());
+        let (source, region, timeout) = (self.source.as_ref(), self.region.as_deref(), self.config.source_timeout);
         let mut resolved = Vec::new();
         for subscription in subscriptions {
-            // An answer that never comes must not leave a program that neither starts nor fails.
-            let asked = resolve(self.source.as_ref(), &subscription.spec, self.region.as_deref());
-            let answered = rt.timeout(self.config.source_timeout, asked).await;
-            let found = answered.unwrap_or_else(|| Err(ResolveError::unanswered(&subscription.spec)))?;
+            let found = resolve_patiently(&rt, timeout, source, &subscription.spec, region).await?;
             resolved.push((found, subscription));
         }
-        Ok(CheckedWorker { builder: self, resolved })
+        Ok(CheckedWorker { builder: self, rt, resolved })
     }
 
     fn check_settings(&self) -> Result<Vec<Subscription>, BuildError> {
@@ -268,11 +267,7 @@ impl CheckedWorker {
     /// # Cancel safety
     /// At most the table's own description has been written.
     pub async fn build(self) -> Result<Worker, BuildError> {
-        let Self { builder, resolved } = self;
-        let rt = match builder.rt {
-            Some(rt) => rt,
-            None => default_rt()?,
-        };
+        let Self { builder, rt, resolved } = self;
         let timing = LeaseTiming::new(builder.config.lease_duration);
         let access = TableAccess { table: builder.leases.clone(), rt: rt.clone(), timing };
         let arns: Vec<StreamArn> = resolved.iter().map(|(stream, _)| stream.arn.clone()).collect();

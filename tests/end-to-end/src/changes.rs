@@ -52,7 +52,9 @@ pub fn changes(workers: &[Vec<Delivery>]) -> Vec<Change> {
                 let shard = shard.to_owned();
                 changes.push(Change { shard, from, to: worker, last, first: at, again: 0 });
             }
-            if sequence <= before && let Some(change) = changes.last_mut() {
+            if sequence <= before
+                && let Some(change) = changes.last_mut()
+            {
                 change.again += 1;
             }
             furthest = furthest.max(sequence);

@@ -265,6 +265,8 @@ impl Fleet {
         let config = setup.config.clone().with_name(name).with_checkpoints(setup.conduct.checkpoints);
         let config = config.with_losses(Arc::new(self.losses.clone()));
         let (stream, start) = (self.stream.clone(), setup.start);
+        // A stream that throttles or cannot be reached for less than this ends no program. The last pause may be 5 s.
+        let patience = (config.source_timeout * 4).saturating_sub(Duration::from_secs(5));
         let (given, events, sim) = (handle.clone(), told.clone(), self.sim.clone());
         let main = node.boot(move |rt| {
             let factory = Shared(Arc::new(factory(&rt)));
@@ -272,21 +274,27 @@ impl Fleet {
                 let builder = Worker::builder("sim", source.clone(), table.clone()).stream(stream.as_str());
                 builder.start(start).config(config.clone()).processor(factory.clone())
             };
-            Self::run(describe, rt, sim, events, given)
+            Self::run(describe, patience, rt, sim, events, given)
         });
         Member { node, network, events: told, handle, main }
     }
 
     async fn run(
         describe: impl Fn() -> WorkerBuilder + Send,
+        patience: Duration,
         rt: Rt,
         sim: Handle,
         events: Events,
         given: Arc<Mutex<Option<WorkerHandle>>>,
     ) -> Result<Report, RunError> {
         let worker = loop {
+            let begun = rt.now();
             match describe().rt(rt.clone()).build().await {
                 Ok(worker) => break worker,
+                Err(BuildError::Stream(error)) if rt.now().since(begun) < patience => {
+                    sim.fail(format!("a worker gave up at its start after {:?}: {error:?}", rt.now().since(begun)));
+                    std::future::pending::<()>().await;
+                }
                 // The program ends, and whoever keeps it running starts it again.
                 Err(BuildError::Stream(_) | BuildError::Table(_)) => rt.sleep(START_AGAIN).await,
                 Err(error) => panic!("the worker is not described well: {error:?}"),

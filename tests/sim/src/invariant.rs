@@ -48,6 +48,7 @@ mod repeats;
 mod sometimes;
 mod source;
 mod table;
+mod talk;
 mod tombstones;
 mod unowned;
 
@@ -246,6 +247,7 @@ struct State {
     unowned: unowned::Unowned,
     sometimes: Sometimes,
     violation: Option<Violation>,
+    talks: bool,
 }
 
 /// How long listings may leave a shard out.
@@ -277,6 +279,7 @@ impl Watch {
             unowned: unowned::Unowned::default(),
             sometimes: Sometimes::default(),
             violation: None,
+            talks: false,
         };
         Self { sim: sim.clone(), state: Arc::new(Mutex::new(state)) }
     }
@@ -295,6 +298,11 @@ impl Watch {
     #[must_use]
     pub fn source(&self, inner: Arc<dyn StreamSource>) -> Arc<dyn StreamSource> {
         Arc::new(source::Watched::new(inner, self.clone()))
+    }
+
+    /// Prints what happens to leases and what workers tell, from now on.
+    pub fn talk(&self) {
+        self.lock().talks = true;
     }
 
     /// What did not hold first, if anything.
@@ -332,7 +340,10 @@ impl Watch {
     pub(crate) fn see(&self, seen: &Seen<'_>) {
         let at = self.sim.now();
         let mut state = self.lock();
-        let State { rules, invariants, unowned, sometimes, violation, .. } = &mut *state;
+        let State { rules, invariants, unowned, sometimes, violation, talks, .. } = &mut *state;
+        if *talks {
+            talk::talk(at, seen);
+        }
         if violation.is_some() {
             return;
         }

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use kcl_core::WorkerConfig;
 use sim::runner::{Case, Search, Stopwatch};
-use sim::scenario::{Plan, Reduction, Scenario, run};
+use sim::scenario::{Plan, Reduction, Scenario, run, run_aloud};
 
 const USAGE: &str = "\
 sim run  [--seconds 60] [--seed-base N] [--scenario NAME] [--threads 2] [--keep-going]
 sim soak --hours H      the same for nights; the seeds come from the date
-sim seed N [--scenario NAME] [--keep 1,2,…|none] [--halve-workers N] [--halve-shards N] [--halve-time N]
+sim seed N [--scenario NAME] [--keep 1,2,…|none] [--halve-workers N] [--halve-shards N] [--halve-time N] [--log]
 sim plan N [--scenario NAME]            prints what the seed would do
 sim mutants [--bases 10] [--seconds 60] [--threads 2] [BUG …]   hunts for the bugs planted in the engine
 sim figures             fleet-hours per second by the size of the fleet
@@ -54,6 +54,7 @@ struct Options {
     scenario: Option<Scenario>,
     threads: Option<usize>,
     keep_going: bool,
+    log: bool,
     reduction: Reduction,
 }
 
@@ -69,6 +70,7 @@ impl Options {
                 "--seed-base" => options.seed_base = Some(number(value()?)?),
                 "--threads" => options.threads = Some(number(value()?)?),
                 "--scenario" => options.scenario = Some(number(value()?)?),
+                "--log" => options.log = true,
                 "--keep-going" => options.keep_going = true,
                 "--halve-workers" => options.reduction.workers = number(value()?)?,
                 "--halve-shards" => options.reduction.shards = number(value()?)?,
@@ -108,8 +110,12 @@ fn search(options: &Options, seconds: f64, base: u64) -> Result<bool, String> {
     let summary = search.run()?;
     println!("{}", summary.sometimes);
     println!("{} polls, {} records delivered", summary.polls, summary.delivered);
+    let unmet = if options.scenario.is_none() { summary.unmet() } else { Vec::new() };
+    if !unmet.is_empty() {
+        println!("never happened: {unmet:?}");
+    }
     println!("{summary}");
-    Ok(summary.violations == 0)
+    Ok(summary.violations == 0 && unmet.is_empty())
 }
 
 /// Beside the other things that are built.
@@ -130,7 +136,7 @@ fn replay(options: &Options) -> Result<bool, String> {
     let plan = case.plan();
     println!("{plan}");
     let begun = Stopwatch::start();
-    let run = run(&plan);
+    let run = if options.log { run_aloud(&plan) } else { run(&plan) };
     let took = begun.elapsed();
     println!("{}", run.verdict);
     println!("trace {:016x}, {} polls, {:?} in {took:.1?}", run.trace, run.polls, run.lasted);

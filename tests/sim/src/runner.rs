@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::invariant::Sometimes;
+use crate::invariant::{Milestone, Sometimes};
 use crate::scenario::{Broken, Plan, Reduction, Run, Scenario, run, shrink};
 
 /// Every seed that ever found something.
@@ -126,6 +126,17 @@ pub struct Summary {
     pub delivered: u64,
     /// What happened how often.
     pub sometimes: Sometimes,
+}
+
+/// Seeds after which a search of all scenarios has reached everything that it must.
+pub const ENOUGH_SEEDS: u64 = 250;
+
+impl Summary {
+    /// What the search should have met by now, and has not: it has proved nothing about that.
+    #[must_use]
+    pub fn unmet(&self) -> Vec<Milestone> {
+        if self.seeds < ENOUGH_SEEDS { Vec::new() } else { self.sometimes.missing(&Milestone::ALL) }
+    }
 }
 
 impl fmt::Display for Summary {

@@ -20,7 +20,7 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use fault::{Fault, FaultEvent, Mood, Request, Step, StreamWeather, When};
-pub use life::{Broken, Run, run};
+pub use life::{Broken, Run, run, run_aloud};
 pub use plan::{Plan, Reduction, Service, Start, Writes};
 pub use shapes::steady;
 pub use shrink::{Smaller, shrink};

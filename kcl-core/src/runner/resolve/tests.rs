@@ -169,3 +169,63 @@ async fn a_failed_call_is_passed_on_with_its_retryability() {
         assert_eq!(refused(&describing, NEW, None).await.is_retryable(), retryable);
     }
 }
+
+/// Throttles so many calls before it answers.
+#[derive(Debug)]
+struct Busy {
+    inner: Answers,
+    refusals: std::sync::atomic::AtomicU32,
+}
+
+#[async_trait]
+impl StreamSource for Busy {
+    async fn list_streams(&self, table: &TableName) -> Result<Vec<StreamSummary>, SourceError> {
+        self.inner.list_streams(table).await
+    }
+
+    async fn describe_stream(&self, stream: &StreamArn, page: &DescribePage) -> Result<StreamDescription, SourceError> {
+        use std::sync::atomic::Ordering::Relaxed;
+        match self.refusals.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)) {
+            Ok(_) => Err(SourceError::new(SourceErrorKind::Throttled, "DescribeStream")),
+            Err(_) => self.inner.describe_stream(stream, page).await,
+        }
+    }
+
+    async fn shard_iterator(
+        &self,
+        _stream: &StreamArn,
+        _shard: &ShardId,
+        _position: IteratorPosition,
+    ) -> Result<ShardIterator, SourceError> {
+        unreachable!("resolving reads no shard")
+    }
+
+    async fn get_records(&self, _iterator: &ShardIterator, _limit: usize) -> Result<RecordsPage, SourceError> {
+        unreachable!("resolving reads no shard")
+    }
+}
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+#[tokio::test(start_paused = true)]
+async fn a_start_outlasts_throttling() {
+    let rt = Rt::tokio().expect("in a runtime");
+    let busy = Busy { inner: two_streams(), refusals: 8.into() };
+    let found = resolve_patiently(&rt, TIMEOUT, &busy, &spec("orders"), None).await.expect("at last");
+    assert_eq!(found.arn, arn(NEW));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_gives_up_within_some_call_timeouts_and_at_once_where_asking_again_does_not_help() {
+    let rt = Rt::tokio().expect("in a runtime");
+    let busy = Busy { inner: two_streams(), refusals: u32::MAX.into() };
+    let begun = rt.now();
+    let error = resolve_patiently(&rt, TIMEOUT, &busy, &spec(NEW), None).await.expect_err("throttled for ever");
+    assert!(error.is_retryable(), "{error}");
+    let took = rt.now().since(begun);
+    assert!((TIMEOUT * 3..=TIMEOUT * 4).contains(&took), "{took:?}");
+    let begun = rt.now();
+    let error = resolve_patiently(&rt, TIMEOUT, &Answers::default(), &spec(NEW), None).await.expect_err("unknown");
+    assert!(matches!(error, ResolveError::NoSuchStream { .. }), "{error}");
+    assert!(rt.now().since(begun) < Duration::from_millis(200), "it was asked again");
+}

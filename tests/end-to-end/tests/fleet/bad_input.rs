@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use aws_sdk_dynamodb::types::StreamSpecification;
@@ -77,7 +78,8 @@ async fn a_mistake_is_told_before_anything_is_written() -> anyhow::Result<()> {
     ensure!(matches!(&named, BuildError::TableName(e) if same(e, &name)), "{named:?}");
 
     let nobody = config("http://127.0.0.1:1");
-    let silent = refused(builder(&server).table("orders").stream_config(&nobody)).await?;
+    let hasty = |worker: WorkerBuilder| worker.configure(|c| c.with_source_timeout(Duration::from_millis(200)));
+    let silent = refused(hasty(builder(&server).table("orders").stream_config(&nobody))).await?;
     ensure!(
         matches!(&silent, BuildError::Worker(kcl_core::BuildError::Stream(e @ ResolveError::Call { .. })) if e.is_retryable()),
         "{silent:?}"

@@ -12,7 +12,8 @@ use super::{CONSUMER, PATIENCE, consume};
 const SHARDS: usize = 12;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn members_that_stop_join_and_are_replaced_repeat_nothing_and_one_that_dies_loses_nothing() -> anyhow::Result<()> {
+async fn members_that_stop_join_and_are_replaced_repeat_nothing_and_one_that_dies_loses_nothing() -> anyhow::Result<()>
+{
     let test = "members_that_stop_join_and_are_replaced_repeat_nothing_and_one_that_dies_loses_nothing";
     let Some(local) = dynamodb_local::start().or_skip(test) else { return Ok(()) };
     let dir = scratch("rolling")?;
@@ -35,9 +36,11 @@ async fn members_that_stop_join_and_are_replaced_repeat_nothing_and_one_that_die
     let killed = fleet.kill().await?;
     ensure!(!killed.changes.is_empty(), "nobody took over");
     let written = stream.finish().await?;
-    until("everything is delivered", PATIENCE, async || {
-        Ok((fleet.verdict(written)?.distinct >= written).then_some(()))
-    })
+    until(
+        "everything is delivered",
+        PATIENCE,
+        async || Ok((fleet.verdict(written)?.distinct >= written).then_some(())),
+    )
     .await?;
     fleet.end().await?;
     let verdict = fleet.verdict(written)?;

@@ -51,7 +51,7 @@ pub enum Milestone {
     Trimmed,
     /// Records were lost, and reported.
     LossReported,
-    /// A shard could not be opened at its first number.
+    /// A shard could not be opened at its first number. Too rare to be asked of every search.
     OpenedAtTrimHorizon,
     /// A processor failed.
     ProcessorFailed,
@@ -63,6 +63,37 @@ pub enum Milestone {
     LateRenewal,
     /// A call was dropped before it returned.
     CallDropped,
+}
+
+impl Milestone {
+    /// What a search of some hundred seeds must reach.
+    pub const ALL: [Self; 25] = [
+        Self::Evicted,
+        Self::EvictionObeyed,
+        Self::TakenOver,
+        Self::HandedOver,
+        Self::HandOverMissed,
+        Self::Released,
+        Self::ZombieRefused,
+        Self::OwnWriteFound,
+        Self::ChildWaited,
+        Self::FinishedWithOne,
+        Self::FinishedWithTwo,
+        Self::TombstoneDeleted,
+        Self::Expired,
+        Self::Rejoined,
+        Self::Fenced,
+        Self::IteratorExpired,
+        Self::Throttled,
+        Self::NotFound,
+        Self::Trimmed,
+        Self::LossReported,
+        Self::ProcessorFailed,
+        Self::Repeated,
+        Self::Stopped,
+        Self::LateRenewal,
+        Self::CallDropped,
+    ];
 }
 
 /// Counts of what happened.

@@ -34,6 +34,8 @@ struct State {
     places: Vec<Seat>,
     /// Workers beside those of the places: they stood while another took their place.
     twins: Vec<Berth>,
+    /// Machines whose workers were told to stop and have not ended yet.
+    stopping: Vec<String>,
     /// Faults that wait for a step.
     waiting: Vec<FaultEvent>,
     /// Everybody is away.
@@ -112,11 +114,11 @@ impl Crew {
     /// Puts a worker into an empty place.
     pub(crate) fn fill(&self, place: usize) {
         let (name, node, nth) = {
-            let State { places, twins, away, .. } = &mut *self.lock();
+            let State { places, twins, away, stopping, .. } = &mut *self.lock();
             let Some(seat) = places.get_mut(place).filter(|seat| seat.berth.is_none() && !*away) else { return };
             let (name, nth) = seat.next();
             // A machine on which an older worker of the name still lives is not to be had.
-            let taken = twins.iter().any(|berth| berth.member.node.name() == name);
+            let taken = twins.iter().any(|berth| berth.member.node.name() == name) || stopping.contains(&name);
             (name.clone(), if taken { format!("{name}n{nth}") } else { name }, nth)
         };
         let berth = self.berth(place, &name, &self.inner.sim.node(&node), nth);
@@ -131,10 +133,13 @@ impl Crew {
             node.set_rate(*ppm);
         }
         let wire = Wire::new(sim, &label, plan.latency, lookout);
-        let temper = Temper::new(plan.seed, &label, wire.clone(), plan.per_batch, plan.fails_one_in);
+        let temper = Temper::new(plan, &label, wire.clone());
         let (table, source) = fleet.services();
         let told = plan.faults.iter().any(|event| matches!(event.when, When::On(..)));
         let (table, source) = (wire.table(table, told), wire.source(source, fleet, plan.service.blurred));
+        let weight = plan.weights.get(place).copied().unwrap_or(plan.config.weight);
+        let mut fleet = fleet.clone();
+        fleet.setup.config = fleet.setup.config.with_weight(weight);
         let (given, its) = (fleet.clone(), temper.clone());
         let place = Place { node: node.clone(), name, table, source };
         let member = fleet.join_at(place, Network::new(sim, &label), move |rt| Players {
@@ -185,7 +190,12 @@ impl Crew {
                     self.replace(worker, down, renamed);
                 }
             }
-            Fault::Restart { worker, down, renamed } => self.restart(worker, Some((down, renamed))),
+            Fault::Restart { worker, down, renamed } => self.restart(worker, Some((down, renamed)), false),
+            Fault::StopNow { worker, down, renamed } => self.restart(worker, Some((down, renamed)), true),
+            Fault::Replace { worker, renamed } => {
+                self.restart(worker, None, false);
+                self.replace(worker, Duration::ZERO, renamed);
+            }
             Fault::Twin { worker, frozen } => self.twin(worker, frozen),
             Fault::Freeze { worker, time } => self.with(worker, |berth| berth.member.node.freeze(time)),
             Fault::Suspend { worker, time } => self.with(worker, |berth| berth.member.node.suspend(time)),
@@ -251,11 +261,13 @@ impl Crew {
     }
 
     /// Stops the worker of a place gracefully; then another may come.
-    fn restart(&self, place: usize, then: Option<(Duration, bool)>) {
+    fn restart(&self, place: usize, then: Option<(Duration, bool)>, at_once: bool) {
         let Some(berth) = self.leave(place) else { return };
-        let crew = self.clone();
+        let (crew, machine) = (self.clone(), berth.member.node.name().to_owned());
+        self.lock().stopping.push(machine.clone());
         let _ends = self.inner.sim.spawn("restart", async move {
-            crew.stop(berth).await;
+            crew.stop(berth, at_once).await;
+            crew.lock().stopping.retain(|stopping| *stopping != machine);
             if let Some((down, renamed)) = then {
                 crew.replace(place, down, renamed);
             }
@@ -263,10 +275,14 @@ impl Crew {
     }
 
     /// Stops a worker and kills it if it does not.
-    async fn stop(&self, berth: Berth) {
+    async fn stop(&self, berth: Berth, at_once: bool) {
         let sim = &self.inner.sim;
         let Some(handle) = berth.member.handle() else { return berth.member.crash() };
-        handle.shutdown();
+        if at_once {
+            handle.shutdown_now()
+        } else {
+            handle.shutdown()
+        }
         let (node, main) = (berth.member.node, berth.member.main);
         let boot = node.boots();
         let limit = self.inner.plan.config.shutdown_timeout + self.inner.plan.config.lease_duration + PATIENCE;
@@ -317,7 +333,7 @@ impl Crew {
         };
         for place in 0..seats {
             if below(crate::rng::mix(self.inner.plan.seed ^ place as u64), 2) == 0 {
-                self.restart(place, None);
+                self.restart(place, None, false);
             } else if let Some(berth) = self.leave(place) {
                 berth.member.crash();
             }
@@ -369,6 +385,8 @@ impl Crew {
         for op in SourceOp::ALL {
             self.inner.fleet.service.throttle(op, Duration::ZERO);
         }
+        // A scan that stays some writes behind, however much time passes without a write, is a fault too.
+        self.inner.fleet.leases.set_scan_lag(0);
         (0..seats).for_each(|place| self.fill(place));
     }
 
@@ -395,6 +413,6 @@ impl Crew {
             let State { places, twins, .. } = &mut *state;
             places.iter_mut().filter_map(|seat| seat.berth.take()).chain(std::mem::take(twins)).collect()
         };
-        futures::future::join_all(berths.into_iter().map(|berth| self.stop(berth))).await;
+        futures::future::join_all(berths.into_iter().map(|berth| self.stop(berth, false))).await;
     }
 }

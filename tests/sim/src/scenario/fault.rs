@@ -153,6 +153,22 @@ pub enum Fault {
         /// Whether the next one has another name.
         renamed: bool,
     },
+    /// Another worker starts, and this one is stopped gracefully while that one begins.
+    Replace {
+        /// Which.
+        worker: usize,
+        /// Whether the next one has another name.
+        renamed: bool,
+    },
+    /// The worker is told to stop without waiting for running calls; then as after a crash.
+    StopNow {
+        /// Which.
+        worker: usize,
+        /// For how long the place is empty.
+        down: Duration,
+        /// Whether the next one has another name.
+        renamed: bool,
+    },
     /// The machine stands, and another worker of its name starts; then both run.
     Twin {
         /// Which.
@@ -260,6 +276,8 @@ impl Fault {
         match self {
             Self::Crash { worker, .. }
             | Self::Restart { worker, .. }
+            | Self::Replace { worker, .. }
+            | Self::StopNow { worker, .. }
             | Self::Twin { worker, .. }
             | Self::Freeze { worker, .. }
             | Self::Suspend { worker, .. }
@@ -285,6 +303,8 @@ impl Fault {
         match &mut self {
             Self::Crash { worker, .. }
             | Self::Restart { worker, .. }
+            | Self::Replace { worker, .. }
+            | Self::StopNow { worker, .. }
             | Self::Twin { worker, .. }
             | Self::Freeze { worker, .. }
             | Self::Suspend { worker, .. }

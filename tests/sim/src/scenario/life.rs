@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use kcl_core::reference::StreamOptions;
-use kcl_core::{ShardId, StartPosition, TableItem};
+use kcl_core::{Admin, AdminError, Resume, ShardId, StartPosition, TableItem};
 use rand::Rng as _;
 use serde_dynamo::{AttributeValue, Item};
 
@@ -68,12 +68,22 @@ impl fmt::Display for Broken {
 /// Carries a plan out.
 #[must_use]
 pub fn run(plan: &Plan) -> Run {
+    carry_out(plan, false)
+}
+
+/// [`run`], which prints what happens to leases and what workers tell.
+#[must_use]
+pub fn run_aloud(plan: &Plan) -> Run {
+    carry_out(plan, true)
+}
+
+fn carry_out(plan: &Plan, aloud: bool) -> Run {
     let limit = plan.busy * 2 + plan.settles_within() * 3;
     let mut sim = Sim::with(Config { sched: plan.sched, limit, ..Config::new(plan.seed) });
     sim.allow_panics(PANIC);
     let (handle, plan) = (sim.handle(), Arc::new(plan.clone()));
     let told: Arc<Mutex<Told>> = Arc::default();
-    let ended = sim.block_on(life(handle, plan, told.clone()));
+    let ended = sim.block_on(life(handle, plan, told.clone(), aloud));
     let (lasted, polls, trace) = (sim.now(), sim.polls(), sim.trace_hash());
     let broken = match (ended, sim.close()) {
         (Err(failure), _) | (Ok(Ok(())), Err(failure)) => Some(Broken::Failed(failure)),
@@ -85,8 +95,11 @@ pub fn run(plan: &Plan) -> Run {
     Run { lasted, polls, trace, verdict: told.verdict, sometimes, broken }
 }
 
-async fn life(sim: Handle, plan: Arc<Plan>, told: Arc<Mutex<Told>>) -> Result<(), String> {
+async fn life(sim: Handle, plan: Arc<Plan>, told: Arc<Mutex<Told>>, aloud: bool) -> Result<(), String> {
     let fleet = setup(&plan).build(&sim);
+    if aloud {
+        fleet.watch.talk();
+    }
     told.lock().unwrap_or_else(PoisonError::into_inner).watch = Some(fleet.watch.clone());
     fleet.write(plan.writes.before, plan.writes.keys);
     let crew = Crew::new(&sim, &fleet, &plan);
@@ -94,6 +107,9 @@ async fn life(sim: Handle, plan: Arc<Plan>, told: Arc<Mutex<Told>>) -> Result<()
     let _writer = sim.spawn("writer", write(sim.clone(), fleet.clone(), plan.clone()));
     let _workers = sim.spawn("arrivals", arrive(sim.clone(), crew.clone(), plan.clone()));
     let _faults = sim.spawn("faults", happen(sim.clone(), crew.clone(), plan.clone()));
+    if let Some(every) = plan.operator {
+        let _operator = sim.spawn("operator", operate(sim.clone(), fleet.clone(), every));
+    }
     if matches!(plan.start, Start::Latest(_)) {
         let _watch = sim.spawn("beginning", beginning.clone().watch(sim.clone(), fleet.clone(), plan.clone()));
     }
@@ -104,7 +120,7 @@ async fn life(sim: Handle, plan: Arc<Plan>, told: Arc<Mutex<Told>>) -> Result<()
     let mut steady_since = None;
     let mut seen = 0;
     loop {
-        let wrong = unsettled(&sim, &fleet, &crew)?;
+        let wrong = unsettled(&sim, &fleet, &crew, &plan)?;
         let wrong = wrong.or_else(|| {
             let verdict = judge(&fleet);
             let complete = verdict.is_complete();
@@ -133,9 +149,9 @@ async fn life(sim: Handle, plan: Arc<Plan>, told: Arc<Mutex<Told>>) -> Result<()
     crew.each(|member| ending.owned.push((member.node.name().to_owned(), member.owned().len())));
     let expect = Expect {
         tombstones_gone_after: Some(plan.settles_within()),
-        even: true,
+        even: plan.weights.is_empty(),
         repeats: plan.no_repeats.then_some(0),
-        unowned: None,
+        unowned: longest_gap(&plan),
     };
     if let Err(violations) = fleet.watch.check_end(&ending, &expect) {
         let lines: Vec<String> = violations.iter().map(ToString::to_string).collect();
@@ -164,6 +180,14 @@ async fn life(sim: Handle, plan: Arc<Plan>, told: Arc<Mutex<Told>>) -> Result<()
     }
 }
 
+/// How long a shard may be without a reader where nothing fails and somebody is always there to take it: a lease that was given to a
+/// worker that then left is free for all after D.
+fn longest_gap(plan: &Plan) -> Option<Duration> {
+    let capped = plan.config.max_leases != usize::MAX;
+    let bounded = plan.no_repeats && plan.workers >= 3 && !capped;
+    bounded.then(|| plan.config.lease_duration + plan.config.observe_every * 2 + SECOND * 5)
+}
+
 fn setup(plan: &Plan) -> Setup {
     let mut options = if plan.service.limits { StreamOptions::default() } else { StreamOptions::unthrottled() };
     let service = plan.service;
@@ -185,7 +209,7 @@ fn setup(plan: &Plan) -> Setup {
         options,
         start,
         config: plan.config.clone(),
-        conduct: Conduct::default(),
+        conduct: Conduct { checkpoints: plan.checkpoints, ..Conduct::default() },
         losses: plan.losses,
         scan_page: service.scan_page,
         scan_lag: service.scan_lag,
@@ -214,6 +238,20 @@ async fn write(sim: Handle, fleet: Fleet, plan: Arc<Plan>) {
     }
 }
 
+/// Clears every stop that it sees: of shards that stopped at a record, not at a loss.
+async fn operate(sim: Handle, fleet: Fleet, every: Duration) {
+    let admin = Admin::new(fleet.services().0, sim.rt());
+    loop {
+        sim.sleep(every).await;
+        for lease in fleet.leases.leases().into_iter().filter(|lease| lease.stop.is_some()) {
+            match admin.clear_stop(&lease.key, Resume::Retry).await {
+                Ok(_) | Err(AdminError::NotStopped { .. } | AdminError::Contended { .. }) => {}
+                Err(error) => sim.fail(format!("the stop of {} was not cleared: {error}", lease.shard)),
+            }
+        }
+    }
+}
+
 async fn arrive(sim: Handle, crew: Crew, plan: Arc<Plan>) {
     sim.sleep(plan.start.workers_from()).await;
     let pause = plan.stagger / u32::try_from(plan.workers).unwrap_or(1);
@@ -234,8 +272,8 @@ async fn happen(sim: Handle, crew: Crew, plan: Arc<Plan>) {
 }
 
 /// What is not yet as it should be.
-fn unsettled(sim: &Handle, fleet: &Fleet, crew: &Crew) -> Result<Option<String>, String> {
-    let mut live = BTreeMap::new();
+fn unsettled(sim: &Handle, fleet: &Fleet, crew: &Crew, plan: &Plan) -> Result<Option<String>, String> {
+    let (mut live, mut states) = (BTreeMap::new(), BTreeMap::new());
     let mut early = None;
     let empty = crew.each(|member| {
         if let Some(ended) = member.main.now() {
@@ -244,6 +282,7 @@ fn unsettled(sim: &Handle, fleet: &Fleet, crew: &Crew) -> Result<Option<String>,
         if let Some(status) = member.handle().map(|handle| handle.status())
             && let Some(worker) = status.worker
         {
+            states.extend(status.shards.iter().map(|shard| (shard.shard.clone(), format!("{shard:?}"))));
             let owned: BTreeSet<ShardId> = status.shards.into_iter().map(|shard| shard.shard).collect();
             live.insert(worker.to_string(), owned);
         } else {
@@ -270,7 +309,8 @@ fn unsettled(sim: &Handle, fleet: &Fleet, crew: &Crew) -> Result<Option<String>,
     let closed: BTreeSet<&ShardId> =
         views.iter().filter(|view| view.closed.is_some()).map(|view| &view.shard.id).collect();
     if let Some(lease) = leases.iter().find(|lease| !lease.is_finished() && closed.contains(&lease.shard)) {
-        return Ok(Some(format!("{} is closed and not finished: {lease:?}", lease.shard)));
+        let state = states.get(&lease.shard);
+        return Ok(Some(format!("{} is closed and not finished: {state:?}, {lease:?}", lease.shard)));
     }
     let leased: BTreeSet<&ShardId> = leases.iter().map(|lease| &lease.shard).collect();
     if let Some(open) = fleet.service.open_shards(&fleet.stream).iter().find(|shard| !leased.contains(shard)) {
@@ -281,7 +321,8 @@ fn unsettled(sim: &Handle, fleet: &Fleet, crew: &Crew) -> Result<Option<String>,
     if counts.iter().sum::<usize>() != unfinished {
         return Ok(Some(format!("{unfinished} shards are unfinished, and the workers own {counts:?}")));
     }
-    Ok((most > least + 1).then(|| format!("the shares are uneven: {counts:?}")))
+    let even = !plan.weights.is_empty() || most <= least + 1;
+    Ok((!even).then(|| format!("the shares are uneven: {counts:?}")))
 }
 
 /// What had been written, and the shards that were closed.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use kcl_core::reference::{LastPage, Visibility};
-use kcl_core::{Liveness, LossDecision, WorkerConfig};
+use kcl_core::{Checkpoints, Liveness, LossDecision, WorkerConfig};
 
 use super::Scenario;
 use super::fault::FaultEvent;
@@ -49,6 +49,12 @@ pub struct Plan {
     pub fails_one_in: usize,
     /// The clocks of the workers are wrong by so many parts per million.
     pub rates: Vec<i32>,
+    /// How much each place takes, beside the others; none: all the same.
+    pub weights: Vec<u32>,
+    /// Who acknowledges.
+    pub checkpoints: Checkpoints,
+    /// Shards stop at records that fail, and an operator clears the stops, looking so often.
+    pub operator: Option<Duration>,
     /// What happens.
     pub faults: Vec<FaultEvent>,
     /// Whether no record may be delivered to two processors: nothing in the plan is a reason for it.
@@ -141,6 +147,10 @@ impl Plan {
         if let Some(keep) = &by.keep {
             self.faults.retain(|event| keep.contains(&event.id));
         }
+        if by.workers > 0 {
+            // Fewer workers may not be able to own everything under it.
+            self.config.max_leases = usize::MAX;
+        }
         let workers = self.workers;
         for event in &mut self.faults {
             if let Some(worker) = event.fault.worker() {
@@ -191,6 +201,7 @@ impl fmt::Display for Plan {
         writeln!(f, "{:?}", self.latency)?;
         writeln!(f, "{:?}, batches of {:?}, one in {} fails", self.writes, self.per_batch, self.fails_one_in)?;
         writeln!(f, "{:?}", self.config)?;
+        writeln!(f, "weights {:?}, checkpoints {:?}, operator {:?}", self.weights, self.checkpoints, self.operator)?;
         writeln!(f, "clocks wrong by {:?} ppm, {} faults:", self.rates, self.faults.len())?;
         self.faults.iter().try_for_each(|event| writeln!(f, "{event}"))
     }

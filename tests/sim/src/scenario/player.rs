@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kcl_core::{
-    LeaseLost, ProcessError, RecordBatch, RecordProcessor, RecordProcessorFactory, Rt, ShardContext, ShardInfo, Start,
+    Checkpoints, LeaseLost, ProcessError, Record, RecordBatch, RecordProcessor, RecordProcessorFactory, Rt,
+    ShardContext, ShardInfo, Start,
 };
 
 use super::draw::Draw;
 use super::fault::{Mood, Step};
+use super::plan::Plan;
 use super::wire::Wire;
 use crate::fleet::Fleet;
+use crate::history::Event;
 use crate::world::{Call, RecordingProcessor, Script};
 
 /// What a planned panic says.
@@ -25,6 +28,7 @@ pub(crate) struct Temper {
     state: Arc<Mutex<(Mood, Draw)>>,
     per_batch: Duration,
     fails_one_in: usize,
+    checkpoints: Checkpoints,
 }
 
 impl fmt::Debug for Temper {
@@ -34,9 +38,10 @@ impl fmt::Debug for Temper {
 }
 
 impl Temper {
-    pub(crate) fn new(seed: u64, node: &str, wire: Wire, per_batch: Duration, fails_one_in: usize) -> Self {
-        let draw = Draw::new(seed, &format!("temper/{node}"));
-        Self { wire, state: Arc::new(Mutex::new((Mood::Calm, draw))), per_batch, fails_one_in }
+    pub(crate) fn new(plan: &Plan, node: &str, wire: Wire) -> Self {
+        let state = Arc::new(Mutex::new((Mood::Calm, Draw::new(plan.seed, &format!("temper/{node}")))));
+        let Plan { per_batch, fails_one_in, checkpoints, .. } = *plan;
+        Self { wire, state, per_batch, fails_one_in, checkpoints }
     }
 
     pub(crate) fn set(&self, mood: Mood) {
@@ -57,16 +62,26 @@ impl Temper {
         }
     }
 
-    async fn work(&self, call: &Call) -> Result<(), ProcessError> {
+    async fn work(&self, call: &Call, fleet: &Fleet) -> Result<(), ProcessError> {
         let (time, panics, fails) = self.decide(call.batch.len());
         self.wire.step(Step::Delivering).await;
         if !time.is_zero() {
             call.rt.sleep(time).await;
         }
         assert!(!panics, "{PANIC}");
-        match fails.and_then(|place| call.batch.get(place)) {
-            Some(record) => Err(ProcessError::msg("a failure was drawn").at(record)),
-            None => Ok(()),
+        match (fails.and_then(|place| call.batch.get(place)), self.checkpoints) {
+            (Some(record), Checkpoints::Automatic) => Err(ProcessError::msg("a failure was drawn").at(record)),
+            (Some(_), Checkpoints::Manual) => Err(ProcessError::msg("a failure was drawn")),
+            (None, Checkpoints::Automatic) => Ok(()),
+            (None, Checkpoints::Manual) => {
+                let Some(last) = call.batch.get(call.batch.len() - 1).map(Record::sequence_number) else {
+                    return Ok(());
+                };
+                fleet.history.record(fleet.sim.now(), call.session, call.shard.shard(), Event::Acknowledged(last));
+                // Of a lease that is lost meanwhile, nothing is recorded.
+                let _lost = call.shard.checkpointer().ack(last);
+                Ok(())
+            }
         }
     }
 }
@@ -81,10 +96,10 @@ pub(crate) struct Players {
 #[async_trait]
 impl RecordProcessorFactory for Players {
     async fn create(&self, info: &ShardInfo) -> Result<Box<dyn RecordProcessor>, ProcessError> {
-        let temper = self.temper.clone();
+        let (temper, fleet) = (self.temper.clone(), self.fleet.clone());
         let script: Script = Arc::new(move |call| {
-            let temper = temper.clone();
-            Box::pin(async move { temper.work(&call).await })
+            let (temper, fleet) = (temper.clone(), fleet.clone());
+            Box::pin(async move { temper.work(&call, &fleet).await })
         });
         let inner = self.fleet.recorder(&self.rt, &info.shard).with_script(script);
         Ok(Box::new(Player { inner, wire: self.temper.wire.clone() }))

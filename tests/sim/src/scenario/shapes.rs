@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kcl_core::reference::{LastPage, Visibility};
-use kcl_core::{FailurePolicy, Liveness, LossDecision, SourceOp, WorkerConfig};
+use kcl_core::{Checkpoints, FailurePolicy, Liveness, LossDecision, SourceOp, WorkerConfig};
 
 use super::Scenario;
 use super::draw::Draw;
@@ -36,6 +36,8 @@ enum Class {
     Service,
     /// Any fault of a worker, at a step of the protocol.
     Steps,
+    /// Workers that start before others stop, and some that do not wait for their calls.
+    Deploys,
 }
 
 impl Class {
@@ -65,6 +67,9 @@ impl Plan {
         let mut plan = common(seed, scenario, &mut draw);
         let mut classes = Vec::new();
         shape(&mut plan, &mut classes, &mut draw);
+        if scenario != Scenario::Large {
+            extras::draw(&mut plan, &mut classes);
+        }
         plan.writes.every = plan.writes.every.max(slowest_record(&plan) * 4);
         plan.stagger = draw.pick(&[Duration::ZERO, SECOND, 10 * SECOND]);
         faults(&mut plan, &classes);
@@ -77,6 +82,8 @@ impl Plan {
         plan
     }
 }
+
+mod extras;
 
 /// How long one record takes at most where all go to one shard: a fleet that is written to faster than it can read never catches up.
 fn slowest_record(plan: &Plan) -> Duration {
@@ -109,6 +116,9 @@ fn common(seed: u64, scenario: Scenario, draw: &mut Draw) -> Plan {
         per_batch: draw.pick(&[Duration::ZERO, Duration::from_millis(5), Duration::from_millis(200), SECOND / 2]),
         fails_one_in: draw.pick(&[0, 0, 0, 20]),
         rates: (0..workers).map(|_| draw.below(401) as i32 - 200).collect(),
+        weights: Vec::new(),
+        checkpoints: Checkpoints::Automatic,
+        operator: None,
         faults: Vec::new(),
         no_repeats: false,
     }
@@ -298,8 +308,10 @@ fn rolling(plan: &mut Plan, draw: &mut Draw) {
     let (down, renamed) = (draw.pick(&[Duration::ZERO, SECOND, 10 * SECOND]), draw.one_in(2));
     let mut at = draw.time(10 * SECOND..=MINUTE);
     let mut worker = 0;
+    let before = Draw::new(plan.seed, "rolling").one_in(2);
     while at < plan.busy {
-        plan.add(When::At(at), Fault::Restart { worker, down, renamed });
+        let fault = if before { Fault::Replace { worker, renamed } } else { Fault::Restart { worker, down, renamed } };
+        plan.add(When::At(at), fault);
         worker = (worker + 1) % plan.workers;
         at += pause;
     }
@@ -402,6 +414,10 @@ fn one(plan: &Plan, class: Class, at: Duration, draw: &mut Draw) -> (When, Fault
         Class::Restarts => {
             let down = draw.pick(&[Duration::ZERO, SECOND, d, d * 3]);
             Fault::Restart { worker, down, renamed: draw.one_in(2) }
+        }
+        Class::Deploys if draw.one_in(2) => Fault::Replace { worker, renamed: draw.one_in(2) },
+        Class::Deploys => {
+            Fault::StopNow { worker, down: draw.pick(&[Duration::ZERO, SECOND, d]), renamed: draw.one_in(2) }
         }
         Class::Twins => Fault::Twin { worker, frozen: draw.time(SECOND..=d * 3) },
         Class::Freezes => Fault::Freeze { worker, time: draw.time(SECOND / 10..=d * 4) },

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use sim::runner::{Case, regressions};
+use sim::invariant::{Milestone, Sometimes};
+use sim::runner::{Case, ENOUGH_SEEDS, regressions};
 use sim::scenario::{Plan, Reduction, Scenario, run};
 use sim::seeds;
 
@@ -69,4 +70,15 @@ fn a_case_is_one_line_that_names_all_that_is_left_of_it() {
     let case = Case { seed: 9, scenario: Some(Scenario::Rolling), reduction };
     let line = "cargo run --release -p sim -- seed 9 --scenario rolling --keep 3,5 --halve-workers 1";
     assert_eq!(case.to_string(), line);
+}
+
+#[test]
+fn a_search_meets_all_that_it_must() {
+    let mut met = Sometimes::default();
+    let mut seed = 1;
+    while !met.missing(&Milestone::ALL).is_empty() {
+        assert!(seed <= ENOUGH_SEEDS, "never happened: {:?}", met.missing(&Milestone::ALL));
+        met.add(&run(&Case::of(seed, None).plan()).sometimes);
+        seed += 1;
+    }
 }
