@@ -286,8 +286,7 @@ impl Keeper {
         match rt.timeout(self.setting.timing.request_timeout(), read).await {
             Some(Ok(Some(lease))) if lease.owner == mine && !lease.evicted => {
                 let Some(owner) = mine else { return false };
-                self.tenure =
-                    Tenure::begun(owner.clone(), self.setting.timing, lease, Validity::from_write(rt.stamp()));
+                self.tenure = Tenure::begun(owner, self.setting.timing, lease, Validity::from_write(rt.stamp()));
                 self.holding.set_validity(self.tenure.validity());
                 true
             }
