@@ -2,10 +2,19 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::model::{Lease, SequenceNumber};
+use crate::model::{Lease, LeaseKey, SequenceNumber};
 
 /// How long the service keeps records.
 const RETENTION: Duration = Duration::from_secs(24 * 3600);
+
+/// How old the tip that a lease notes may grow while its shard is idle, where no renewal notes a later one: three to four hours, so that
+/// a few of these fit into the retention, for owners that die before they note it again. Which of them depends on the key, so that the
+/// leases of a worker are not all written at once.
+pub(crate) fn note_tip_within(key: &LeaseKey) -> Duration {
+    const SPREAD: u64 = 3600;
+    let mixed = key.as_str().bytes().fold(0_u64, |mixed, byte| mixed.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    Duration::from_secs(3 * 3600 + mixed % SPREAD)
+}
 
 /// How late a shard may be opened after the application began before what was trimmed from it in between counts as lost.
 /// The oldest records of a stream are trimmed at every moment, so without it each start at TRIM_HORIZON would report a loss.
@@ -45,10 +54,15 @@ pub(crate) fn was_read_to_the_tip(
     latest.is_some_and(|at| now < at + RETENTION - OPENING)
 }
 
+/// Whether a tip that was seen at `seen` is to be noted on a lease that notes one of `noted`.
+pub(crate) fn is_to_be_noted(noted: Option<SystemTime>, seen: SystemTime, within: Duration) -> bool {
+    noted.is_none_or(|noted| seen >= noted + within)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Checkpoint, KeyForm, LeaseCounter, LeaseKey, NewLease, Tip};
+    use crate::model::{Checkpoint, KeyForm, LeaseCounter, NewLease, Tip};
 
     #[test]
     fn a_loss_is_accepted_at_the_checkpoint_where_it_was_and_nowhere_else() {
@@ -89,6 +103,16 @@ mod tests {
         {
             assert_eq!(was_wanted(lease, began, began + hours_later * hour), wanted, "{hours_later} h");
         }
+    }
+
+    #[test]
+    fn the_tip_of_an_idle_shard_is_noted_at_once_and_then_a_few_times_a_day() {
+        let hours = |n: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(n * 3600);
+        let within = note_tip_within(&"shard-1".parse().expect("legal"));
+        let due = |noted, seen| is_to_be_noted(noted, hours(seen), within);
+        assert!(due(None, 5) && due(Some(hours(1)), 5));
+        assert!(!due(Some(hours(2)), 5) && !due(Some(hours(6)), 5));
+        assert_ne!(within, note_tip_within(&"shard-2".parse().expect("legal")));
     }
 
     #[test]

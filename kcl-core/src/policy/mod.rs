@@ -17,6 +17,7 @@ pub(crate) mod pacing;
 pub(crate) mod polling;
 pub(crate) mod progress;
 pub(crate) mod readers;
+pub(crate) mod recall;
 pub(crate) mod retry;
 pub(crate) mod round;
 pub(crate) mod start;

@@ -36,6 +36,12 @@ impl Default for PollingConfig {
     }
 }
 
+/// Empty pages in a row after which a shard counts as read to its tip.
+pub(crate) const EMPTY_AT_THE_TIP: u32 = 3;
+
+/// Empty pages in a row after which that is noted on the lease. More, because a loss that is not reported may follow from it.
+pub(crate) const EMPTY_FOR_SURE: u32 = 30;
+
 /// What a poll brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Poll {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::balance::{LeaseHold, LeaseView, Limits, View, WorkerView};
 use super::load;
 use super::observe::{Observations, Seen};
+use super::recall;
 use super::tenure::LeaseTiming;
 use crate::contract::{Liveness, Mono, WorkerItem, WorkerState};
 use crate::model::{KeyForm, Lease, LeaseCounter, LeaseKey, Owner, StreamArn, WorkerId};
@@ -104,6 +105,7 @@ pub(crate) fn view(
     timing: LeaseTiming,
     now: Mono,
 ) -> View {
+    let awaited = recall::awaited(seen, own, streams);
     let leases = seen
         .leases()
         .values()
@@ -117,6 +119,7 @@ pub(crate) fn view(
             hold: hold(seen, lease, own, timing, now),
             cost: load::cost(lease.item.load),
         })
+        .filter(|lease| matches!(lease.hold, LeaseHold::Held { .. }) || !awaited.contains(&lease.key))
         .collect();
     View { me: own.id.clone(), workers: live_workers(seen, own, timing, now), leases, now, limits }
 }
@@ -181,14 +184,14 @@ pub(crate) fn estate<'a>(
     streams: &Streams<'_>,
     of: &WorkerId,
 ) -> Vec<&'a Lease> {
-    let owner = of.owner();
+    let (owner, awaited) = (of.owner(), recall::awaited(seen, own, streams));
     seen.leases()
         .values()
         .filter(|lease| lease.item.owner.as_ref() == Some(&owner) && seen.owner_gone_since(lease).is_some())
         .map(|lease| &lease.item)
         .filter(|lease| wants_an_owner(lease) && streams.stream_of(lease).is_some())
         .filter(|lease| !own.held.contains(&lease.key) && !own.pending.contains(&lease.key))
-        .filter(|lease| parents_done(seen, lease, streams))
+        .filter(|lease| parents_done(seen, lease, streams) && !awaited.contains(&lease.key))
         .collect()
 }
 

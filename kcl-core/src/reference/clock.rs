@@ -92,10 +92,10 @@ impl Clock for MovableClock {
             while clock.now() < at {
                 let left = at.since(clock.now());
                 // Moved, or the time is over: the clock says which. It cannot be gone, for it is held here.
-                match &clock.base {
-                    Base::Running(rt) => drop(rt.timeout(left, moved.changed()).await),
-                    Base::Standing(_) => drop(moved.changed().await),
-                }
+                let _moved_or_over = match &clock.base {
+                    Base::Running(rt) => rt.timeout(left, moved.changed()).await,
+                    Base::Standing(_) => Some(moved.changed().await),
+                };
             }
         }
         .boxed()

@@ -19,7 +19,7 @@ use crate::planted::{self, Bug};
 use crate::policy::backoff::Backoff;
 use crate::policy::foreign::OwnCalls;
 use crate::policy::loss;
-use crate::policy::polling::{Poll, Polling};
+use crate::policy::polling::{EMPTY_AT_THE_TIP, EMPTY_FOR_SURE, Poll, Polling};
 use crate::record::{Record, RecordBatch};
 use crate::surface::event::EventKind;
 use crate::surface::metrics;
@@ -76,12 +76,6 @@ pub(crate) struct Fetch {
 
 /// Refusals of a position as invalid after which it counts as lost.
 const REFUSALS: u32 = 3;
-
-/// Empty pages in a row after which a shard counts as read to its tip.
-const EMPTY_AT_THE_TIP: u32 = 3;
-
-/// Empty pages in a row after which that is noted on the lease. More, because a loss that is not reported may follow from it.
-const EMPTY_FOR_SURE: u32 = 30;
 
 /// After so long without room for a page, somebody should know.
 const LONG_WAIT: Duration = Duration::from_secs(10);

@@ -10,6 +10,7 @@
 mod expect;
 mod follow;
 mod leave;
+mod recall;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -321,6 +322,7 @@ impl Fleet {
             held.len() + coming,
             plan.expected.len(),
         );
+        self.heed_operators(&streams);
         for lease in unclaimed {
             self.take(lease, StartReason::TakenOver, &streams);
         }

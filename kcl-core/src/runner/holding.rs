@@ -1,7 +1,7 @@
 //! What the keeper of a lease, its consumer and its checkpointers share.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,8 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::pulse::Pulse;
 use crate::contract::{CheckpointFailure, CheckpointPort, LeaseLost, Rt};
-use crate::model::{Checkpoint, Lease, NewLease, Owner, PendingCheckpoint, SequenceNumber, StopReason, Tip};
+use crate::model::{
+    Checkpoint, Lease, LeaseCounter, NewLease, Owner, PendingCheckpoint, SequenceNumber, StopReason, Tip,
+};
 use crate::policy::load::Meter;
+use crate::policy::loss;
 use crate::policy::progress::Progress;
 use crate::policy::tenure::{LeaseTiming, Validity};
 use crate::surface::lock;
@@ -32,6 +35,11 @@ pub(crate) struct Holding {
     pending: Mutex<Option<PendingCheckpoint>>,
     /// When the shard was last read to its tip, and the last record read then.
     tip: Mutex<Option<(SystemTime, Option<SequenceNumber>)>>,
+    /// When the tip was seen that the lease notes, or is about to; and how old that may grow.
+    noted: Mutex<Option<SystemTime>>,
+    note_within: Duration,
+    /// The counter that the keeper's last write left.
+    counter: Mutex<LeaseCounter>,
     /// Something waits to be recorded.
     pub(crate) dirty: Notify,
     lost: CancellationToken,
@@ -88,6 +96,9 @@ impl Holding {
             pulse,
             progress: Mutex::new(Progress::new(lease.checkpoint)),
             meter: Mutex::new(Meter::new(lease.load, rt.now())),
+            noted: Mutex::new(lease.tip.map(|tip| tip.at)),
+            note_within: loss::note_tip_within(&lease.key),
+            counter: Mutex::new(lease.counter),
             rt,
             pending: Mutex::new(lease.pending.clone()),
             tip: Mutex::default(),
@@ -129,9 +140,24 @@ impl Holding {
         lock(&self.pending).clone()
     }
 
-    /// At `at`, the shard held nothing after `read`.
+    /// The counter of the lease as this worker wrote it last.
+    pub(crate) fn counter(&self) -> LeaseCounter {
+        *lock(&self.counter)
+    }
+
+    pub(crate) fn set_counter(&self, counter: LeaseCounter) {
+        *lock(&self.counter) = counter;
+    }
+
+    /// At `at`, the shard held nothing after `read`. An idle lease that nobody renews is written for that alone, now and then.
     pub(crate) fn reached_tip(&self, at: SystemTime, read: Option<SequenceNumber>) {
         *lock(&self.tip) = Some((at, read));
+        let Some(tip) = self.tip().filter(|_| self.pulse.is_some()) else { return };
+        let mut noted = lock(&self.noted);
+        if loss::is_to_be_noted(*noted, tip.at, self.note_within) {
+            *noted = Some(tip.at);
+            self.dirty.notify_one();
+        }
     }
 
     /// When the shard held nothing after `read`, as far as this owner has seen.

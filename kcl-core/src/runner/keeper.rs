@@ -250,6 +250,7 @@ impl Keeper {
                     match self.tenure.refused(current.as_deref()) {
                         Refusal::Lost(why) => return Err(Unsettled::Lost(why)),
                         Refusal::OwnWriteFound => {
+                            self.holding.set_counter(self.tenure.lease().counter);
                             if planted::is(Bug::ReadExtends) {
                                 let (lease, now) = (self.tenure.lease().clone(), self.setting.rt.stamp());
                                 self.acknowledged(now, lease, &request).map_err(Unsettled::Lost)?;
@@ -300,6 +301,7 @@ impl Keeper {
         }
         self.dirty_since = self.holding.progress().unrecorded().map(|_| sent.mono);
         self.holding.set_pending(lease.pending.clone());
+        self.holding.set_counter(lease.counter);
         if let Some(pulse) = self.holding.pulse() {
             self.tenure.sustained(pulse.validity());
         }

@@ -108,11 +108,15 @@ impl TableAccess {
         false
     }
 
-    /// Gives a lease away that nobody has begun with. Where that fails it expires.
-    pub(crate) async fn give_back(&self, lease: &Lease) {
-        let (guard, write) = (lease.guard(), LeaseWrite::release(None));
-        if let Err(error) = self.bounded(self.table.write(&lease.key, &guard, &write)).await {
-            tracing::debug!(%error, key = %lease.key, "not given back");
+    /// Gives a lease away that nobody works on, to whom it is meant for. Where that fails it expires, or is given away again.
+    pub(crate) async fn give_back(&self, lease: &Lease) -> Option<Lease> {
+        let (guard, write) = (lease.guard(), LeaseWrite::release(lease.intended_for.clone()));
+        match self.bounded(self.table.write(&lease.key, &guard, &write)).await {
+            Ok(free) => Some(free),
+            Err(error) => {
+                tracing::debug!(%error, key = %lease.key, "not given back");
+                error.into_current().map(|current| *current)
+            }
         }
     }
 

@@ -221,7 +221,6 @@ pub(super) fn request_id(next: impl Fn() -> u64) -> String {
         // Twelve signs of a number: 36^12 < 2^63.
         for _sign in 0..12.min(52 - id.len()) {
             // Below 36, so it fits and is in range.
-            #[expect(clippy::cast_possible_truncation, reason = "below 36")]
             id.push(char::from(SIGNS[(random % 36) as usize]));
             random /= 36;
         }

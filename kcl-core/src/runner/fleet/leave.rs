@@ -146,8 +146,8 @@ impl Fleet {
         let (session, key) = (self.session.clone(), lease.key.clone());
         self.pending.insert(key.clone());
         self.jobs.push(Box::pin(async move {
-            session.access.give_back(&lease).await;
-            Done::Wrote { key, lease: None }
+            let lease = session.access.give_back(&lease).await;
+            Done::Wrote { key, lease }
         }));
     }
 }

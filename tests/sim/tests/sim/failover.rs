@@ -30,7 +30,7 @@ fn take_over(mode: Liveness, seed: u64, workers: usize, shards: usize, dead: usi
         sim.sleep(40 * SECOND).await;
         let mut times: Vec<Duration> = Vec::new();
         let entries = fleet.history.entries();
-        for entry in entries.iter().filter(|entry| entry.at > died && matches!(entry.event, Event::Opened { .. })) {
+        for entry in entries.iter().filter(|entry| entry.at > died && matches!(entry.event, Event::Opened)) {
             if orphans.remove(&entry.shard) {
                 times.push(entry.at - died);
             }

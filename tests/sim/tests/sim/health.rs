@@ -91,7 +91,7 @@ fn every_worker_tells_what_waits_for_an_operator_and_what_for_a_parent() {
                 assert_eq!((now.stopped.len(), now.blocked.len()), (1, 1), "seed {seed}: {now:?}");
                 assert!(matches!(now.stopped[0].reason, StopReason::DataLost { .. }));
                 assert_eq!((&now.stopped[0].shard, &now.blocked[0].shard), (&shard, &child));
-                assert_eq!(now.blocked[0].parents, [shard.clone()]);
+                assert_eq!(now.blocked[0].parents, std::slice::from_ref(&shard));
                 assert!(now.stopped[0].age > 30 * SECOND && now.blocked[0].age >= now.stopped[0].age, "{now:?}");
                 assert!(now.health().ready, "no restart mends it");
             }

@@ -15,6 +15,7 @@ mod handover;
 mod health;
 mod memory;
 mod nodes;
+mod operator;
 mod ownership;
 mod perworker;
 mod processors;

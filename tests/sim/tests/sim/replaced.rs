@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use kcl_core::reference::{MemoryLeaseTable, ReferenceStream, StreamOptions};
 use kcl_core::{
-    EventKind, LossDecision, LossPolicy, ProcessError, Record, RecordBatch, RecordProcessor, ShardContext, ShardInfo,
-    SourceOp, StreamArn, StreamSource, StreamViewType, TableName, Worker, WorkerConfig,
+    EventKind, Liveness, LossDecision, LossPolicy, ProcessError, Record, RecordBatch, RecordProcessor, ShardContext,
+    ShardInfo, SourceOp, StreamArn, StreamSource, StreamViewType, TableName, Worker, WorkerConfig,
 };
 use serde_dynamo::{AttributeValue, Item};
 use sim::{Handle, Node};
@@ -277,21 +277,24 @@ fn a_stream_that_is_gone_unread_is_reported_decided_on_and_then_left_alone() {
 
 #[test]
 fn a_shard_that_was_idle_for_more_than_a_day_has_lost_nothing_when_its_owner_restarts() {
-    sim::run(15, |sim| async move {
-        let (world, old) = World::new(&sim);
-        let a = world.join("a");
-        sim.sleep(MINUTE).await;
-        world.write("old", 200);
-        sim.sleep(30 * HOUR).await;
-        a.kill();
-        sim.sleep(MINUTE).await;
-        let _b = world.join("b");
-        sim.sleep(5 * MINUTE).await;
-        assert_eq!(world.count(|kind| matches!(kind, EventKind::DataLost { .. })), 0);
-        world.write("later", 100);
-        sim.sleep(MINUTE).await;
-        assert_eq!(world.counts(), BTreeMap::from([(old, 300)]));
-    });
+    for mode in [Liveness::PerLease, Liveness::PerWorker] {
+        sim::run(15, |sim| async move {
+            let (world, old) = World::new(&sim);
+            let join = |name| world.join_with(name, |config| config.with_liveness(Some(mode)));
+            let a = join("a");
+            sim.sleep(MINUTE).await;
+            world.write("old", 200);
+            sim.sleep(30 * HOUR).await;
+            a.kill();
+            sim.sleep(MINUTE).await;
+            let _b = join("b");
+            sim.sleep(5 * MINUTE).await;
+            assert_eq!(world.count(|kind| matches!(kind, EventKind::DataLost { .. })), 0, "{mode:?}");
+            world.write("later", 100);
+            sim.sleep(MINUTE).await;
+            assert_eq!(world.counts(), BTreeMap::from([(old, 300)]), "{mode:?}");
+        });
+    }
 }
 
 #[test]
