@@ -1,5 +1,6 @@
 //! Identifiers: shards, lease keys, workers and the counter that orders a lease's writes.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -113,9 +114,10 @@ impl LeaseKey {
 /// One run of one worker: a name that outlives restarts and an incarnation that does not.
 ///
 /// Two processes that are given the same name are still two workers.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct WorkerId {
-    name: Arc<str>,
+    /// Name and incarnation as they are written: asked for at every lease of a scan.
+    owner: Owner,
     incarnation: u64,
 }
 
@@ -130,14 +132,14 @@ impl WorkerId {
             0 => Err(IdError { what, why: "is empty" }),
             256.. => Err(IdError { what, why: "is longer than 255 bytes" }),
             _ if name.contains('/') => Err(IdError { what, why: "holds a slash" }),
-            _ => Ok(Self { name: Arc::from(name), incarnation }),
+            _ => Ok(Self { owner: Owner(Arc::from(format!("{name}/{incarnation:016x}"))), incarnation }),
         }
     }
 
     /// The name, the same in every run.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        self.owner.0.split_once('/').map_or("", |(name, _)| name)
     }
 
     /// The number of this run.
@@ -149,13 +151,26 @@ impl WorkerId {
     /// What this worker writes as the owner of its leases.
     #[must_use]
     pub fn owner(&self) -> Owner {
-        Owner(Arc::from(self.to_string()))
+        self.owner.clone()
+    }
+}
+
+/// By name, then by incarnation.
+impl Ord for WorkerId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.name().cmp(other.name()).then(self.incarnation.cmp(&other.incarnation))
+    }
+}
+
+impl PartialOrd for WorkerId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
 impl fmt::Display for WorkerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{:016x}", self.name, self.incarnation)
+        f.write_str(&self.owner.0)
     }
 }
 

@@ -43,7 +43,8 @@ pub(crate) fn blocked(seen: &Observations, streams: &Streams<'_>) -> Vec<Blocked
 
 /// The leases of these streams that are stopped.
 pub(crate) fn stopped(seen: &Observations, streams: &Streams<'_>) -> Vec<Stopped> {
-    let ours = seen.leases().values().filter(|lease| streams.stream_of(&lease.item).is_some());
+    let stopped_ones = seen.leases().values().filter(|lease| lease.item.stop.is_some());
+    let ours = stopped_ones.filter(|lease| streams.stream_of(&lease.item).is_some());
     let stopped = |lease: &Seen<Lease>| {
         let Lease { shard, key, stop, checkpoint, .. } = &lease.item;
         let reason = stop.clone().filter(|_| !lease.item.is_finished())?;

@@ -75,6 +75,9 @@ pub(crate) enum LeaseHold {
         /// Since when; absent for longer than the worker looks.
         since: Option<Mono>,
     },
+    /// The owner lets others expire, and this one will: it may not be taken yet, but is counted for whoever is to take it. Workers
+    /// do not see all expire at the same time, and would divide what each sees differently.
+    Expiring,
     /// An owner that was asked to let go and is being watched until it may be taken.
     Evicted {
         /// Who is to take it.

@@ -50,6 +50,32 @@ impl<T> Seen<T> {
     }
 }
 
+impl Seen<Lease> {
+    /// Takes in what a reply received at `now` shows of the same lease; `first` is for an owner that it did not show before.
+    fn see(&mut self, lease: Lease, first: First, now: Mono) {
+        let same_owner = lease.owner == self.item.owner;
+        if lease.counter == self.item.counter && same_owner {
+            self.item = lease;
+            self.checked = now;
+        } else if lease.counter.0.wrapping_sub(self.item.counter.0) >= 0 {
+            if !same_owner {
+                self.owner_since = first.owner_since;
+                self.owner_reply = first.owner_reply;
+            }
+            self.item = lease;
+            self.since = now;
+            self.checked = now;
+        }
+    }
+}
+
+/// What is noted of an owner that a reply shows first.
+#[derive(Debug, Clone, Copy)]
+struct First {
+    owner_since: Option<Mono>,
+    owner_reply: Reply,
+}
+
 /// The leases and workers seen, with their ages.
 #[derive(Debug, Default)]
 pub(crate) struct Observations {
@@ -67,13 +93,8 @@ impl Observations {
     /// A scan may be stale, so an item that it shows older than it was seen before keeps what was seen before: counters only rise.
     pub(crate) fn scanned(&mut self, leases: Vec<Lease>, workers: Vec<WorkerItem>, now: Mono) {
         self.replies.0 += 1;
-        let keys: BTreeSet<LeaseKey> = leases.iter().map(|lease| lease.key.clone()).collect();
-        self.leases.retain(|key, _| keys.contains(key));
-        let owners: BTreeSet<Owner> = leases.iter().filter_map(|lease| lease.owner.clone()).collect();
-        self.gone.retain(|owner, _| owners.contains(owner));
-        for lease in leases {
-            self.note_lease(lease, now);
-        }
+        self.gone.retain(|owner, _| leases.iter().any(|lease| lease.owner.as_ref() == Some(owner)));
+        self.note_leases(leases, now);
         self.looked = true;
         let ids: BTreeSet<WorkerId> = workers.iter().map(|worker| worker.id.clone()).collect();
         self.workers.retain(|id, _| ids.contains(id));
@@ -88,17 +109,37 @@ impl Observations {
         self.note_lease(lease, now);
     }
 
-    fn note_lease(&mut self, lease: Lease, now: Mono) {
-        match self.leases.get_mut(&lease.key) {
-            Some(seen) if lease.counter == seen.item.counter && lease.owner == seen.item.owner => {
-                seen.item = lease;
-                seen.checked = now;
+    /// All leases that there are. Both sides are gone through in the order of the keys, side by side: nearly all are known, and looking
+    /// each up would take longer than all the rest.
+    fn note_leases(&mut self, mut leases: Vec<Lease>, now: Mono) {
+        leases.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        let first = First { owner_since: self.looked.then_some(now), owner_reply: self.replies };
+        let (mut new, mut missing) = (Vec::new(), Vec::new());
+        let mut known = self.leases.iter_mut().peekable();
+        for lease in leases {
+            while let Some((key, _)) = known.next_if(|(key, _)| **key < lease.key) {
+                missing.push(key.clone());
             }
-            Some(seen) if lease.counter.0.wrapping_sub(seen.item.counter.0) < 0 => {}
-            seen => {
-                let same_owner = seen.filter(|seen| seen.item.owner == lease.owner);
-                let (owner_since, owner_reply) = same_owner
-                    .map_or((self.looked.then_some(now), self.replies), |seen| (seen.owner_since, seen.owner_reply));
+            match known.next_if(|(key, _)| **key == lease.key) {
+                Some((_, seen)) => seen.see(lease, first, now),
+                None => new.push(lease),
+            }
+        }
+        missing.extend(known.map(|(key, _)| key.clone()));
+        for key in missing {
+            self.leases.remove(&key);
+        }
+        for lease in new {
+            self.note_lease(lease, now);
+        }
+    }
+
+    fn note_lease(&mut self, lease: Lease, now: Mono) {
+        let first = First { owner_since: self.looked.then_some(now), owner_reply: self.replies };
+        match self.leases.get_mut(&lease.key) {
+            Some(seen) => seen.see(lease, first, now),
+            None => {
+                let First { owner_since, owner_reply } = first;
                 let key = lease.key.clone();
                 self.leases.insert(key, Seen { item: lease, since: now, owner_since, checked: now, owner_reply });
             }
@@ -206,6 +247,22 @@ mod tests {
         assert!(seen.leases().is_empty());
         seen.scanned(vec![lease()], vec![], at(20));
         assert!(!seen.leases()[&lease().key].stood_still(Duration::from_secs(10), at(21)));
+    }
+
+    #[test]
+    fn a_scan_adds_what_is_new_moves_what_has_changed_and_forgets_what_is_missing_in_whatever_order_it_comes() {
+        let key = |n: usize| -> LeaseKey { format!("k{n}").parse().expect("legal") };
+        let lease = |n: usize| Lease { key: key(n), ..lease() };
+        let mut seen = Observations::default();
+        seen.scanned([5, 1, 3].map(lease).to_vec(), vec![], at(1));
+        let moved = Lease { owner: None, ..lease(3) }.after(&LeaseWrite::take("v/1".parse().expect("legal")));
+        seen.scanned(vec![lease(6), moved.clone(), lease(0), lease(5), lease(2)], vec![], at(2));
+        let keys: Vec<&LeaseKey> = seen.leases().keys().collect();
+        assert_eq!(keys, [&key(0), &key(2), &key(3), &key(5), &key(6)]);
+        let (old, changed, new) = (&seen.leases()[&key(5)], &seen.leases()[&key(3)], &seen.leases()[&key(2)]);
+        assert_eq!((old.since, old.owner_since, old.checked), (at(1), None, at(2)));
+        assert_eq!((changed.since, changed.owner_since, &changed.item), (at(2), Some(at(2)), &moved));
+        assert_eq!((new.since, new.owner_since), (at(2), Some(at(2))));
     }
 
     fn item(counter: i64, state: WorkerState) -> WorkerItem {

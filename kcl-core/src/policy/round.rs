@@ -30,15 +30,13 @@ pub(crate) struct Own<'a> {
 /// The workers that are seen to live, the own one first of all. One that lets a lease expire is not among them: its own item may stand
 /// still for a shorter time, and what it held would wait for it. Nor is one that has not shown a sign of life since it registered: a
 /// registration may be applied long after its worker gave it up.
-pub(crate) fn live_workers(seen: &Observations, own: &Own<'_>, timing: LeaseTiming, now: Mono) -> Vec<WorkerView> {
-    let negligent: BTreeSet<Owner> = match own.liveness {
-        Liveness::PerLease => {
-            let expired =
-                seen.leases().values().filter(|lease| watched(lease, own) && lease.stood_still(timing.duration(), now));
-            expired.filter_map(|lease| lease.item.owner.clone()).collect()
-        }
-        Liveness::PerWorker => BTreeSet::new(),
-    };
+fn live_workers(
+    seen: &Observations,
+    own: &Own<'_>,
+    negligent: &BTreeSet<Owner>,
+    timing: LeaseTiming,
+    now: Mono,
+) -> Vec<WorkerView> {
     let others = seen
         .workers()
         .values()
@@ -53,6 +51,16 @@ pub(crate) fn live_workers(seen: &Observations, own: &Own<'_>, timing: LeaseTimi
     workers.push(WorkerView { id: own.id.clone(), weight: own.weight, leaving: own.leaving });
     workers.sort_by(|a, b| a.id.cmp(&b.id));
     workers
+}
+
+/// Who else lets a lease expire.
+fn negligent(seen: &Observations, own: &Own<'_>, timing: LeaseTiming, now: Mono) -> BTreeSet<Owner> {
+    if own.liveness == Liveness::PerWorker {
+        return BTreeSet::new();
+    }
+    let stood_still = seen.leases().values().filter(|lease| lease.stood_still(timing.duration(), now));
+    let others = stood_still.filter(|lease| watched(lease, own)).filter_map(|lease| lease.item.owner.clone());
+    others.filter(|owner| *owner != own.id.owner()).collect()
 }
 
 fn is_counted_on(worker: &Seen<WorkerItem>, timing: LeaseTiming, now: Mono) -> bool {
@@ -106,6 +114,7 @@ pub(crate) fn view(
     now: Mono,
 ) -> View {
     let awaited = recall::awaited(seen, own, streams);
+    let negligent = negligent(seen, own, timing, now);
     let leases = seen
         .leases()
         .values()
@@ -116,12 +125,15 @@ pub(crate) fn view(
         })
         .map(|lease| LeaseView {
             key: lease.item.key.clone(),
-            hold: hold(seen, lease, own, timing, now),
+            hold: match hold(seen, lease, own, timing, now) {
+                LeaseHold::Held { by, .. } if negligent.contains(&by) => LeaseHold::Expiring,
+                hold => hold,
+            },
             cost: load::cost(lease.item.load),
         })
         .filter(|lease| matches!(lease.hold, LeaseHold::Held { .. }) || !awaited.contains(&lease.key))
         .collect();
-    View { me: own.id.clone(), workers: live_workers(seen, own, timing, now), leases, now, limits }
+    View { me: own.id.clone(), workers: live_workers(seen, own, &negligent, timing, now), leases, now, limits }
 }
 
 fn hold(seen: &Observations, lease: &Seen<Lease>, own: &Own<'_>, timing: LeaseTiming, now: Mono) -> LeaseHold {
@@ -267,7 +279,7 @@ pub(crate) fn departed<'a>(
     timing: LeaseTiming,
     now: Mono,
 ) -> Vec<(&'a WorkerItem, Farewell)> {
-    let named: BTreeSet<&Owner> = seen.leases().values().filter_map(|lease| lease.item.owner.as_ref()).collect();
+    let is_named = |owner: &Owner| seen.leases().values().any(|lease| lease.item.owner.as_ref() == Some(owner));
     let gone = |worker: &Seen<WorkerItem>| match own.liveness {
         Liveness::PerLease => worker.stood_still(timing.duration() * 6, now),
         Liveness::PerWorker => is_silent(worker, timing, now),
@@ -277,9 +289,7 @@ pub(crate) fn departed<'a>(
             WorkerState::Live | WorkerState::Leaving | WorkerState::Evicted => {
                 gone(worker).then_some((&worker.item, Farewell::Fence))
             }
-            WorkerState::Fenced => {
-                (!named.contains(&worker.item.id.owner())).then_some((&worker.item, Farewell::Delete))
-            }
+            WorkerState::Fenced => (!is_named(&worker.item.id.owner())).then_some((&worker.item, Farewell::Delete)),
         })
         .collect()
 }

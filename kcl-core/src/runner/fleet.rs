@@ -153,6 +153,10 @@ pub(crate) struct Fleet {
     next_expiry: Option<Mono>,
     /// When the last whole scan was received.
     last_look: Mono,
+    /// When the scan was begun that is under way, or the last one.
+    look_began: Mono,
+    /// How long the last whole scan took.
+    look_took: Duration,
 }
 
 impl Fleet {
@@ -185,6 +189,8 @@ impl Fleet {
             next_observation,
             next_expiry: None,
             last_look: next_observation,
+            look_began: next_observation,
+            look_took: Duration::ZERO,
         }
     }
 
@@ -216,6 +222,7 @@ impl Fleet {
 
     fn observe(&mut self) {
         self.observing = true;
+        self.look_began = self.session.rt().now();
         let session = self.session.clone();
         self.jobs.push(Box::pin(async move { Done::Scanned(session.access.scan().await) }));
     }
@@ -284,6 +291,7 @@ impl Fleet {
             }
         }
         self.last_look = now;
+        self.look_took = now.since(self.look_began);
         self.session.board.looked();
         self.seen.scanned(scan.leases, scan.workers, now);
         self.act(now);

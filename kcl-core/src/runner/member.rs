@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::fetch::describe;
 use super::keeper::timed_out;
 use super::pulse::Pulse;
+use super::take::TableAccess;
 use crate::contract::{LeaseError, LeaseErrorKind, LeaseTable, Liveness, Mono, Rt, Stamp, WorkerItem, WorkerState};
 use crate::model::WorkerId;
 use crate::planted::{self, Bug};
@@ -149,9 +150,7 @@ impl Member {
                     Beat::Shown if news => {
                         self.news = false;
                         // The others look at once; one that is not told looks later.
-                        let limit = self.setting.timing.request_timeout();
-                        let _told_or_not = rt.timeout(limit, self.setting.table.ring()).await;
-                        self.news = false;
+                        self.access().ring().await;
                         break;
                     }
                     Beat::Shown => break,
@@ -160,6 +159,11 @@ impl Member {
                 }
             }
         }
+    }
+
+    fn access(&self) -> TableAccess {
+        let MemberSetting { table, rt, timing, .. } = &self.setting;
+        TableAccess { table: table.clone(), rt: rt.clone(), timing: *timing }
     }
 
     fn report_lateness(&self, due: Mono) {

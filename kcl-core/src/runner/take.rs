@@ -133,10 +133,14 @@ impl TableAccess {
         }
     }
 
-    /// Tells the other workers to look. One that is not told looks later.
+    /// Tells the other workers to look, within one request time-out: in a large fleet they look rarely unless they are told, and to be
+    /// told twice costs them one look.
     pub(crate) async fn ring(&self) {
-        if let Err(error) = self.bounded(self.table.ring()).await {
-            tracing::debug!(%error, "the fleet was not told to look");
+        let ringing = self.tried(TRIES, || self.table.ring());
+        match self.rt.timeout(self.timing.request_timeout(), ringing).await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => tracing::debug!(%error, "the fleet was not told to look"),
+            None => tracing::debug!("the fleet was not told to look in time"),
         }
     }
 

@@ -49,8 +49,8 @@ pub(super) struct Held<'a> {
 struct Waiting<'a> {
     key: &'a LeaseKey,
     cost: u64,
-    /// Since when it is for the plan to give.
-    since: Mono,
+    /// Since when it is for the plan to give; absent while it may not be taken yet.
+    since: Option<Mono>,
     /// To whom the plan gives it; nobody when all are full.
     to: Option<usize>,
 }
@@ -131,6 +131,7 @@ impl<'a> Seats<'a> {
                         seat.held.push(Held { key, cost, movable });
                     }
                 }
+                LeaseHold::Expiring => self.pool.push(Waiting { key, cost, since: None, to: None }),
                 LeaseHold::Evicted { intended_for } => {
                     if let Some(n) = place(intended_for) {
                         self.seats[n].get(cost);
@@ -146,10 +147,10 @@ impl<'a> Seats<'a> {
                             }
                         }
                         Some(_) => {
-                            let since = *since + view.limits.claim_deadline;
+                            let since = Some(*since + view.limits.claim_deadline);
                             self.pool.push(Waiting { key, cost, since, to: None });
                         }
-                        None => self.pool.push(Waiting { key, cost, since: *since, to: None }),
+                        None => self.pool.push(Waiting { key, cost, since: Some(*since), to: None }),
                     }
                 }
             }
@@ -240,8 +241,10 @@ impl<'a> Seats<'a> {
         }
         let patience = self.patience(view);
         let intended = self.mine.iter().copied();
-        let given = self.pool.iter().filter(|lease| lease.to == Some(self.me)).map(|lease| lease.key);
-        let orphaned = |lease: &&Waiting<'_>| lease.to != Some(self.me) && view.now.since(lease.since) >= patience;
+        let given = self.pool.iter().filter(|lease| lease.since.is_some() && lease.to == Some(self.me));
+        let given = given.map(|lease| lease.key);
+        let waited = |lease: &Waiting<'_>| lease.since.is_some_and(|since| view.now.since(since) >= patience);
+        let orphaned = |lease: &&Waiting<'_>| lease.to != Some(self.me) && waited(lease);
         let orphans = self.pool.iter().filter(orphaned).map(|lease| lease.key);
         let room = view.limits.max_leases.saturating_sub(me.held.len());
         intended.chain(given).chain(orphans).take(room).cloned().map(Move::Take).collect()

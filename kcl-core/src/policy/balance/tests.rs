@@ -440,6 +440,25 @@ fn a_busy_shard_counts_for_more_and_a_little_difference_moves_nothing() {
     assert_eq!(plans(&world).len(), 0);
 }
 
+#[test]
+fn what_a_dead_worker_held_is_divided_alike_by_those_who_see_different_parts_of_it_expire() {
+    let expired = LeaseHold::Expired { intended_for: None, since: Mono::new(100 * SECOND) };
+    let world = World::new(&[100; 3], vec![expired.clone(); 31]);
+    let takes = |me: usize, seen: &dyn Fn(usize) -> bool| -> BTreeSet<LeaseKey> {
+        let holds: Vec<LeaseHold> =
+            (0..31).map(|n| if seen(n) { expired.clone() } else { LeaseHold::Expiring }).collect();
+        let moves = Balance::default().plan(&world.view(me, &holds, None)).moves;
+        moves.into_iter().filter_map(|planned| if let Move::Take(key) = planned { Some(key) } else { None }).collect()
+    };
+    for me in 0..3 {
+        let all = takes(me, &|_| true);
+        assert!(all.len() == 10 || all.len() == 11, "{all:?}");
+        let (low, high) = (takes(me, &|n| n < 12), takes(me, &|n| n >= 12));
+        assert!(!low.is_empty() && low.is_disjoint(&high));
+        assert_eq!(&low | &high, all);
+    }
+}
+
 /// Prints how long one worker's plan of a large fleet takes: `cargo test -p kcl-core --lib large_fleet -- --nocapture`.
 #[test]
 fn a_large_fleet_is_planned() {

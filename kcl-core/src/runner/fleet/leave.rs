@@ -39,8 +39,10 @@ impl Fleet {
     /// Gives shards to those that the plan names, until all are on their way.
     async fn hand_over_all(&mut self, until: Mono, now: &CancellationToken) -> usize {
         let rt = self.session.rt().clone();
-        // By then every other worker has seen who leaves, and looks out for what it gets.
-        let ready = rt.now() + self.session.config.observe_every * 5 / 4;
+        // By then every other worker has seen who leaves, and looks out for what it gets: it looks or, in a large fleet, hears that it
+        // is to look, within an interval of observation. A look that was under way began too early, so that it takes two; this
+        // worker's own, before it hands anything over, is the second. The quarter is for the heartbeat and the ring that announce it.
+        let ready = rt.now() + self.session.config.observe_every * 5 / 4 + self.look_took;
         self.leaving = Some(ready);
         self.next_observation = ready;
         let mut released = 0;

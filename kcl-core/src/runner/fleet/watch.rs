@@ -95,10 +95,11 @@ impl Fleet {
         }
     }
 
-    /// Looks at once if somebody has told the fleet to.
+    /// Looks at once if somebody has told the fleet to. Whoever asks for the first time cannot know whether that was before its last
+    /// look, or after it.
     pub(super) fn heard(&mut self, rings: Option<u64>) {
         let Some(rings) = rings else { return };
-        if self.rings.replace(rings).is_some_and(|before| before != rings) {
+        if self.rings.replace(rings) != Some(rings) {
             self.look_now();
         }
     }

@@ -12,8 +12,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// What a change of hands may cost beyond the poll interval.
 const BOUND: Duration = Duration::from_millis(200);
 
+/// So many that every poll of every shard finds some: a gap between records is then none of the writer's.
 fn keep_writing(sim: &Handle, fleet: &Fleet, time: Duration) {
-    let workload = Workload { keys: 200, every: SECOND / 200, until: sim.now() + time };
+    let workload = Workload { keys: 200, every: SECOND / 500, until: sim.now() + time };
     let _writer = workload.start(sim, &fleet.service, &fleet.table);
 }
 

@@ -13,6 +13,7 @@ mod faults;
 mod figures;
 mod handover;
 mod health;
+mod large;
 mod memory;
 mod nodes;
 mod operator;

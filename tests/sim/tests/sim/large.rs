@@ -1,0 +1,80 @@
+//! A fleet so large that its workers look at the table rarely: whoever comes or goes is heard of, and shards change hands as fast as in a
+//! small fleet.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kcl_core::{Liveness, ShardId};
+use sim::fleet::{Fleet, Member, Setup};
+use sim::world::Workload;
+use sim::{Handle, in_both_modes};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// How long a shard that changes hands may have no owner.
+const BOUND: Duration = Duration::from_millis(200);
+
+/// Twenty workers at rest, with two shards for each, and writes for `time`.
+async fn fleet_of_twenty(sim: &Handle, mode: Liveness, time: Duration) -> (Fleet, Vec<Member>) {
+    let fleet = Setup::new(40).under(mode).build(sim);
+    let workers: Vec<Member> = (0..20).map(|n| fleet.join(&format!("w{n:02}"))).collect();
+    sim.sleep(100 * SECOND).await;
+    assert!(workers.iter().all(|worker| worker.owned().len() == 2));
+    let workload = Workload { keys: 400, every: SECOND / 40, until: sim.now() + time };
+    let _writer = workload.start(sim, &fleet.service, &fleet.table);
+    sim.sleep(5 * SECOND).await;
+    (fleet, workers)
+}
+
+/// How long each shard that has changed hands since then had no owner.
+fn unowned(fleet: &Fleet, since: Duration) -> Vec<Duration> {
+    let mut free: BTreeMap<ShardId, Duration> = BTreeMap::new();
+    let mut unowned = Vec::new();
+    for owned in fleet.owners.since(since) {
+        match owned.owner {
+            None => drop(free.insert(owned.shard, owned.at)),
+            Some(_) => unowned.extend(free.remove(&owned.shard).map(|since| owned.at - since)),
+        }
+    }
+    assert!(free.is_empty(), "{free:?}");
+    unowned
+}
+
+/// Nothing was delivered twice, and `moved` shards have changed hands at once.
+async fn check(fleet: &Fleet, since: Duration, moved: usize, seed: u64) {
+    let verdict = fleet.drained(200 * SECOND).await;
+    assert_eq!(verdict.repeated, 0, "seed {seed}: {verdict}");
+    let unowned = unowned(fleet, since);
+    assert_eq!(unowned.len(), moved, "seed {seed}: {unowned:?}");
+    assert!(unowned.iter().all(|gap| *gap <= BOUND), "seed {seed}: {unowned:?}");
+}
+
+#[test]
+fn the_shards_of_one_of_twenty_that_stops_are_taken_at_once() {
+    for (mode, seed) in in_both_modes(3) {
+        sim::run(seed, |sim| async move {
+            let (fleet, mut workers) = fleet_of_twenty(&sim, mode, 30 * SECOND).await;
+            let began = sim.now();
+            let report = workers.remove(7).stop().await;
+            assert_eq!((report.released, report.abandoned), (2, 0), "seed {seed}");
+            check(&fleet, began, 2, seed).await;
+        });
+    }
+}
+
+#[test]
+fn a_deploy_of_five_of_twenty_moves_each_of_their_shards_once() {
+    for (mode, seed) in in_both_modes(2) {
+        sim::run(seed, |sim| async move {
+            let (fleet, mut old) = fleet_of_twenty(&sim, mode, 60 * SECOND).await;
+            let (began, mut new) = (sim.now(), Vec::new());
+            for n in 0..5 {
+                new.push(fleet.join(&format!("x{n}")));
+                sim.sleep(5 * SECOND).await;
+                assert_eq!(old.remove(0).stop().await.abandoned, 0, "seed {seed}");
+                sim.sleep(2 * SECOND).await;
+            }
+            check(&fleet, began, 10, seed).await;
+            assert!(new.iter().all(|worker| worker.owned().len() == 2), "seed {seed}");
+        });
+    }
+}
