@@ -32,7 +32,9 @@ pub use surface::config::{Checkpoints, ConfigError, ReaderPolicy, WorkerConfig};
 pub use surface::event::{Event, EventKind, EventStream};
 pub use surface::health::{Health, HealthReason};
 pub use surface::metrics;
-pub use surface::status::{BlockedShard, LastError, Phase, ShardState, ShardStatus, StoppedShard, WorkerStatus};
+pub use surface::status::{
+    BlockedShard, LastError, Phase, ReaderSlotStatus, ShardState, ShardStatus, StoppedShard, WorkerStatus,
+};
 pub use worker::{
     BuildError, CheckedWorker, ForEach, JsonLinesSink, Report, RunError, Stream, Worker, WorkerBuilder, WorkerHandle,
 };

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::fetch::{describe, timed_out};
+use super::fetch::timed_out;
+use super::told::tried_again;
 use crate::contract::{DescribePage, Mono, Rt, SourceError, SourceErrorKind, StreamSource};
 use crate::model::{Shard, ShardId, StreamArn, StreamDescription, StreamStatus, TableName};
 use crate::planted::{self, Bug};
@@ -205,7 +206,7 @@ impl Directory {
         self.events.tell(match error.kind() {
             SourceErrorKind::Throttled => EventKind::Throttled { shard: None, operation: "DescribeStream" },
             SourceErrorKind::NotFound => EventKind::StreamMissing { stream: self.stream.clone() },
-            _ => EventKind::SourceRetried { shard: None, error: describe(error) },
+            _ => tried_again(None, error),
         });
         self.rt.sleep(self.rt.jitter(backoff.next_pause())).await;
     }

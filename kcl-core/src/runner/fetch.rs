@@ -10,6 +10,7 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, mpsc};
 use super::consumer::StreamSetting;
 use super::holding::Holding;
 use super::memory::{Ahead, PagePlace};
+use super::told::{describe, tried_again};
 use crate::contract::{
     DataLoss, LossCause, LossDecision, LostUntil, MAX_RECORDS, Mono, RecordsPage, ShardContext, ShardInfo,
     ShardIterator, SourceError, SourceErrorKind, SourceOp,
@@ -192,8 +193,9 @@ impl Fetch {
     /// Waits until the application holds a reader slot. What was read before is delivered meanwhile.
     async fn wait_for_gate(&self) {
         if !self.setting.gate.is_open() {
-            self.setting.board.error(&self.holding.lease.key, "waits for a reader slot of the stream");
+            self.setting.board.waits_for_slot(&self.holding.lease.key, true);
             self.setting.gate.opened().await;
+            self.setting.board.waits_for_slot(&self.holding.lease.key, false);
         }
     }
 
@@ -322,7 +324,7 @@ impl Fetch {
             }
         } else {
             self.poll_at = self.polling.next_poll(now, Poll::Failed, None);
-            self.setting.events.tell(EventKind::SourceRetried { shard, error: describe(error) });
+            self.setting.events.tell(tried_again(shard, error));
         }
         self.setting.board.error(&self.holding.lease.key, &describe(error));
         let pause = self.failures.get_or_insert_with(|| backoff(error.kind())).next_pause();
@@ -480,16 +482,4 @@ fn backoff(kind: SourceErrorKind) -> Backoff {
 
 pub(crate) fn timed_out(operation: &'static str) -> SourceError {
     SourceError::new(SourceErrorKind::Unavailable, operation).with_source("no answer within source_timeout")
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

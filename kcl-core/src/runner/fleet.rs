@@ -277,7 +277,7 @@ impl Fleet {
         let scan = match scan {
             Ok(scan) => scan,
             Err(error) => {
-                let error = super::fetch::describe(&error);
+                let error = super::told::describe(&error);
                 self.session.board.failed(&error);
                 return self.session.events.tell(EventKind::LeaseTableUnavailable { error });
             }

@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::fetch::describe;
 use super::holding::{Holding, Order, Parted, Parting};
 use super::pulse::Pulse;
+use super::told::describe;
 use crate::contract::{CheckpointFailure, LeaseError, LeaseErrorKind, LeaseLost, LeaseTable, Mono, Rt, Stamp};
 use crate::model::{Change, Checkpoint, Lease, LeaseWrite, NewLease, SequenceNumber};
 use crate::planted::{self, Bug};

@@ -11,10 +11,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fetch::describe;
 use super::keeper::timed_out;
 use super::pulse::Pulse;
 use super::take::TableAccess;
+use super::told::describe;
 use crate::contract::{LeaseError, LeaseErrorKind, LeaseTable, Liveness, Mono, Rt, Stamp, WorkerItem, WorkerState};
 use crate::model::WorkerId;
 use crate::planted::{self, Bug};

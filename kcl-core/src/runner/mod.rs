@@ -18,9 +18,9 @@ mod resolve;
 mod session;
 mod subscription;
 mod take;
+mod told;
 
 pub(crate) use consumer::Factory;
-pub(crate) use fetch::describe;
 pub(crate) use fleet::{Drained, Fleet, WorkEnd};
 pub(crate) use member::{Member, MemberSetting};
 pub(crate) use memory::ByteBudget;
@@ -31,3 +31,4 @@ pub use resolve::{ResolveError, ResolvedStream, StreamSpec, resolve};
 pub(crate) use session::Session;
 pub(crate) use subscription::Subscription;
 pub(crate) use take::TableAccess;
+pub(crate) use told::describe;

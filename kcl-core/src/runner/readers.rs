@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::fetch::describe;
+use super::told::describe;
 use crate::contract::{
     Mono, Outcome, Reader, ReaderLimit, ReaderRegistry, ReaderSlot, ReaderSlots, RegistryError, RegistryErrorKind, Rt,
     TaskClass, TaskHandle,
@@ -22,6 +22,7 @@ use crate::policy::readers::{SlotStep, SlotWatch, all_fresh, slot_timing};
 use crate::policy::tenure::Validity;
 use crate::surface::config::ReaderPolicy;
 use crate::surface::event::{EventKind, Events};
+use crate::surface::status::Board;
 use crate::surface::{lock, metrics};
 
 /// How long one request may take.
@@ -101,7 +102,7 @@ impl Readers {
     }
 
     /// The gate that every read of the stream goes through. The first call begins to keep the slot.
-    pub(crate) fn gate(&self, stream: &StreamArn, events: &Events) -> Gate {
+    pub(crate) fn gate(&self, stream: &StreamArn, events: &Events, board: &Board) -> Gate {
         let mut gates = lock(&self.gates);
         if let Some(kept) = gates.get(stream) {
             return kept.gate.clone();
@@ -114,7 +115,7 @@ impl Readers {
                 let admitted = lock(&slots.admitted).remove(stream);
                 let watch = admitted.unwrap_or_else(|| SlotWatch::new(slots.me.clone(), slots.limit, self.rt.now()));
                 let (slots, stream, events, rt) = (slots.clone(), stream.clone(), events.clone(), self.rt.clone());
-                let keeper = SlotKeeper { slots, stream, events, rt, rights, held: None };
+                let keeper = SlotKeeper { slots, stream, events, board: board.clone(), rt, rights, held: None };
                 let keeper = self.rt.spawn("reader slot", TaskClass::Lease, keeper.run(watch));
                 Kept { gate, _keeper: Some(keeper) }
             }
@@ -177,6 +178,7 @@ struct SlotKeeper {
     slots: Arc<Slots>,
     stream: StreamArn,
     events: Events,
+    board: Board,
     rt: Rt,
     rights: watch::Sender<Right>,
     /// What was told last.
@@ -206,18 +208,18 @@ impl SlotKeeper {
         if let Err(error) = &outcome {
             tracing::warn!(%error, stream = %self.stream, "the reader slot was not looked at; tried again");
         }
+        let (holders, error) = match outcome {
+            Ok(slots) => (slots.into_iter().map(|slot| slot.holder).collect(), None),
+            Err(error) => (Vec::new(), Some(describe(&error))),
+        };
+        self.board.slot(&self.stream, holds, &holders, error.as_deref());
         if self.held.replace(holds) == Some(holds) {
             return;
         }
         let stream = self.stream.clone();
-        self.events.tell(if holds {
-            EventKind::ReaderSlotHeld { stream }
-        } else {
-            let (holders, error) = match outcome {
-                Ok(slots) => (slots.into_iter().map(|slot| slot.holder).collect(), None),
-                Err(error) => (Vec::new(), Some(describe(&error))),
-            };
-            EventKind::ReaderSlotLost { stream, holders, error }
+        self.events.tell(match holds {
+            true => EventKind::ReaderSlotHeld { stream },
+            false => EventKind::ReaderSlotLost { stream, holders, error },
         });
     }
 }

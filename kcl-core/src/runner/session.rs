@@ -10,7 +10,6 @@ use tracing::Instrument;
 use super::bootstrap::Bootstrap;
 use super::consumer::{Consumer, ConsumerEnd, GiveUp, StreamSetting};
 use super::directory::Directory;
-use super::fetch::describe;
 use super::fleet::{BEGIN_AGAIN, Done, WorkerAnswer};
 use super::holding::Holding;
 use super::keeper::{Keeper, KeeperSetting};
@@ -19,6 +18,7 @@ use super::pulse::Pulse;
 use super::readers::Readers;
 use super::subscription::Subscription;
 use super::take::{TRIES, TableAccess};
+use super::told::{describe, tried_again};
 use crate::contract::{
     BootstrapMarker, LeaseErrorKind, LeaseLost, Liveness, Mono, Rt, ShardInfo, ShardIterator, StreamSource, TaskClass,
     TaskHandle, WorkerItem, WorkerState,
@@ -33,7 +33,7 @@ use crate::policy::round::Streams;
 use crate::policy::succession;
 use crate::policy::tenure::{Tenure, Validity};
 use crate::surface::config::WorkerConfig;
-use crate::surface::event::{EventKind, Events};
+use crate::surface::event::Events;
 use crate::surface::lock;
 use crate::surface::status::Board;
 
@@ -156,16 +156,16 @@ impl Session {
                     let successor = self.successor(&stream, &subscription).await;
                     return Done::Vanished { stream, subscription, successor };
                 }
-                Err(error) => self.failed(&stream, describe(&error)),
+                Err(error) => self.failed(&stream, &error),
             }
             rt.sleep(rt.jitter(BEGIN_AGAIN)).await;
         }
     }
 
     /// Something about a whole stream failed, and is tried again.
-    fn failed(&self, stream: &StreamArn, error: String) {
-        self.board.failed(&error);
-        self.events.of(stream).tell(EventKind::SourceRetried { shard: None, error });
+    fn failed(&self, stream: &StreamArn, error: &(dyn std::error::Error + 'static)) {
+        self.board.failed(&describe(error));
+        self.events.of(stream).tell(tried_again(None, error));
     }
 
     fn stream_setting(
@@ -181,7 +181,7 @@ impl Session {
             source: self.source.clone(),
             directory,
             subscription,
-            gate: self.readers.gate(stream, &events),
+            gate: self.readers.gate(stream, &events, &self.board),
             config: self.config.clone(),
             rt: self.rt().clone(),
             events,
@@ -210,7 +210,7 @@ impl Session {
                     successor = self.successor(&stream, &run.setting.subscription).await;
                 }
             }
-            Err(error) => self.failed(&stream, describe(&error)),
+            Err(error) => self.failed(&stream, &error),
         }
         Done::Discovered { stream, next, successor }
     }
@@ -221,7 +221,7 @@ impl Session {
         match self.rt().timeout(self.config.source_timeout, call).await {
             Some(Ok(next)) => next,
             Some(Err(error)) => {
-                self.failed(old, describe(&error));
+                self.failed(old, &error);
                 None
             }
             None => None,

@@ -137,6 +137,13 @@ pub enum EventKind {
         /// The error, as text.
         error: String,
     },
+    /// A permission is missing for a call to the stream. It is tried again slowly: granting the permission is enough.
+    AccessDenied {
+        /// The shard that was read; absent for calls about the whole stream.
+        shard: Option<ShardId>,
+        /// The IAM action that is missing, without the prefix `dynamodb:`.
+        action: &'static str,
+    },
     /// The shard could not be opened at its starting sequence number and is read from its oldest record.
     OpenedAtTrimHorizon {
         /// The shard.
@@ -230,6 +237,10 @@ impl fmt::Display for EventKind {
             Self::SourceRetried { shard, error } => match shard {
                 Some(shard) => write!(f, "reading {shard} is tried again: {error}"),
                 None => write!(f, "the stream is asked again: {error}"),
+            },
+            Self::AccessDenied { shard, action } => match shard {
+                Some(shard) => write!(f, "reading {shard} is denied: grant dynamodb:{action}"),
+                None => write!(f, "access to the stream is denied: grant dynamodb:{action}"),
             },
             Self::OpenedAtTrimHorizon { shard } => write!(f, "{shard} is read from its oldest record"),
             Self::WaitingForMemory { shard } => write!(f, "a page of {shard} waits for room in the byte budget"),

@@ -101,6 +101,7 @@ pub(crate) fn event_name(kind: &EventKind) -> &'static str {
         EventKind::DataLost { .. } => "data_lost",
         EventKind::Throttled { .. } => "throttled",
         EventKind::SourceRetried { .. } => "source_retried",
+        EventKind::AccessDenied { .. } => "access_denied",
         EventKind::OpenedAtTrimHorizon { .. } => "opened_at_trim_horizon",
         EventKind::WaitingForMemory { .. } => "waiting_for_memory",
         EventKind::StreamMissing { .. } => "stream_missing",

@@ -43,6 +43,8 @@ pub struct WorkerStatus {
     pub blocked: Vec<BlockedShard>,
     /// Leases that wait for an operator, as the last look at the table showed them. Nobody owns them.
     pub stopped: Vec<StoppedShard>,
+    /// The reader slots of the streams that are read; empty where the application keeps to none.
+    pub reader_slots: Vec<ReaderSlotStatus>,
     /// The last error that concerned no shard of this worker in particular: the lease table, or the stream as a whole.
     pub last_error: Option<LastError>,
 }
@@ -107,10 +109,29 @@ pub enum ShardState {
     Starting,
     /// Records are read and processed.
     Reading,
+    /// Nothing is read, because the application holds no reader slot of the stream. What was read before is processed.
+    WaitingForReaderSlot,
     /// All is processed; its children are not listed yet.
     WaitingForChildren,
     /// It is being finished or given away.
     Ending,
+}
+
+/// The application's reader slot of a stream, as this worker sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ReaderSlotStatus {
+    /// The stream.
+    pub stream: StreamArn,
+    /// Whether the slot is held. With [`crate::ReaderPolicy::Enforce`] nothing of the stream is read while it is not.
+    pub held: bool,
+    /// For how long it has been held, or has not been.
+    #[serde(rename = "age_ms", serialize_with = "millis")]
+    pub age: Duration,
+    /// The applications that hold the slots while this one does not, as far as is known: name and lease table.
+    pub holders: Vec<String>,
+    /// Why the registry could not be asked, where it could not.
+    pub error: Option<String>,
 }
 
 /// A lease that waits for a parent.

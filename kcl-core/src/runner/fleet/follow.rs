@@ -21,6 +21,7 @@ impl Fleet {
         let Some(new) = successor.filter(|new| !self.begun.contains(new)) else { return };
         self.session.events.of(old).tell(EventKind::StreamReplaced { old: old.clone(), new: new.clone() });
         self.session.readers.leave(old);
+        self.session.board.slot_left(old);
         self.begin(new, subscription.at_the_beginning());
     }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use super::{BlockedShard, LastError, Phase, ShardState, ShardStatus, StoppedShard, WorkerStatus};
-use crate::contract::{Mono, Rt, ShardInfo};
-use crate::model::{LeaseKey, SequenceNumber, WorkerId};
+use super::{BlockedShard, LastError, Phase, ReaderSlotStatus, ShardState, ShardStatus, StoppedShard, WorkerStatus};
+use crate::contract::{Mono, Reader, Rt, ShardInfo};
+use crate::model::{LeaseKey, SequenceNumber, StreamArn, WorkerId};
 use crate::policy::attention::{Blocked, Stopped};
 use crate::surface::lock;
 
@@ -29,7 +29,17 @@ struct Inner {
     shards: BTreeMap<LeaseKey, Line>,
     blocked: Vec<Blocked>,
     stopped: Vec<Stopped>,
+    slots: BTreeMap<StreamArn, Slot>,
     last_error: Option<Noted>,
+}
+
+/// A reader slot.
+#[derive(Debug)]
+struct Slot {
+    held: bool,
+    since: Mono,
+    holders: Vec<String>,
+    error: Option<String>,
 }
 
 /// One shard that is owned.
@@ -39,6 +49,8 @@ struct Line {
     since: Mono,
     state: ShardState,
     state_since: Mono,
+    /// Since when reading waits for a reader slot.
+    no_slot_since: Option<Mono>,
     lag: Option<Duration>,
     processed: Option<(SequenceNumber, Mono)>,
     records: u64,
@@ -65,6 +77,7 @@ impl Board {
             shards: BTreeMap::new(),
             blocked: Vec::new(),
             stopped: Vec::new(),
+            slots: BTreeMap::new(),
             last_error: None,
         };
         Self { rt, lease_duration, status: Arc::new(Mutex::new(inner)) }
@@ -115,6 +128,7 @@ impl Board {
             since: now,
             state: ShardState::Starting,
             state_since: now,
+            no_slot_since: None,
             lag: None,
             processed: None,
             records: 0,
@@ -134,6 +148,31 @@ impl Board {
                 (line.state, line.state_since) = (state, now);
             }
         });
+    }
+
+    /// Reading waits for a reader slot, or goes on.
+    pub(crate) fn waits_for_slot(&self, key: &LeaseKey, waits: bool) {
+        let now = self.rt.now();
+        self.with(key, |line| match waits {
+            true => line.no_slot_since = Some(now),
+            // It reads again from now on.
+            false if line.no_slot_since.take().is_some() => line.state_since = now,
+            false => {}
+        });
+    }
+
+    /// Whether the application's slot of a stream is held; where it is not, who holds the slots and why the registry did not tell.
+    pub(crate) fn slot(&self, stream: &StreamArn, held: bool, holders: &[Reader], error: Option<&str>) {
+        let now = self.rt.now();
+        let mut status = lock(&self.status);
+        let since = status.slots.get(stream).filter(|slot| slot.held == held).map_or(now, |slot| slot.since);
+        let holders = holders.iter().map(Reader::to_string).collect();
+        status.slots.insert(stream.clone(), Slot { held, since, holders, error: error.map(str::to_owned) });
+    }
+
+    /// The stream was left.
+    pub(crate) fn slot_left(&self, stream: &StreamArn) {
+        lock(&self.status).slots.remove(stream);
     }
 
     pub(crate) fn lag(&self, key: &LeaseKey, lag: Duration) {
@@ -178,6 +217,7 @@ impl Board {
             shards: inner.shards.iter().map(|(key, line)| line.status(key, now)).collect(),
             blocked: inner.blocked.iter().map(|blocked| blocked_shard(blocked, now)).collect(),
             stopped: inner.stopped.iter().map(|stopped| stopped_shard(stopped, now)).collect(),
+            reader_slots: inner.slots.iter().map(|(stream, slot)| slot.status(stream, now)).collect(),
             last_error: inner.last_error.as_ref().map(|noted| noted.status(now)),
         }
     }
@@ -185,19 +225,35 @@ impl Board {
 
 impl Line {
     fn status(&self, key: &LeaseKey, now: Mono) -> ShardStatus {
+        let (state, since) = match (self.state, self.no_slot_since) {
+            (ShardState::Reading, Some(since)) => (ShardState::WaitingForReaderSlot, since),
+            (state, _) => (state, self.state_since),
+        };
         ShardStatus {
             shard: self.info.shard.clone(),
             stream: self.info.stream.clone(),
             lease: key.clone(),
             epoch: self.info.epoch,
-            state: self.state,
-            state_age: now.since(self.state_since),
+            state,
+            state_age: now.since(since),
             owned_for: now.since(self.since),
             lag: self.lag,
             processed: self.processed.map(|(at, _)| at),
             processed_ago: self.processed.map(|(_, then)| now.since(then)),
             records: self.records,
             last_error: self.last_error.as_ref().map(|noted| noted.status(now)),
+        }
+    }
+}
+
+impl Slot {
+    fn status(&self, stream: &StreamArn, now: Mono) -> ReaderSlotStatus {
+        ReaderSlotStatus {
+            stream: stream.clone(),
+            held: self.held,
+            age: now.since(self.since),
+            holders: self.holders.clone(),
+            error: self.error.clone(),
         }
     }
 }

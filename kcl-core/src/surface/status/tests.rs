@@ -3,7 +3,7 @@
 use expect_test::expect;
 
 use super::*;
-use crate::contract::{Mono, ShardInfo, StartReason};
+use crate::contract::{Mono, Reader, ShardInfo, StartReason};
 use crate::policy::attention::{Blocked, Stopped};
 use crate::surface::health::HealthReason;
 use crate::testing::{run, virtual_rt};
@@ -43,6 +43,8 @@ fn the_names_of_a_snapshot_stay() {
         let reason = StopReason::DataLost { lost: "some".to_owned() };
         let stopped = Stopped { shard: id("b"), lease: id("b"), reason, checkpoint: Checkpoint::TrimHorizon, since };
         board.seen(2, 3, vec![blocked], vec![stopped]);
+        let other = Reader { application: "other".to_owned(), lease_table: "o".to_owned() };
+        board.slot(&info("a").stream, false, &[other], Some("no answer"));
         board.turned();
         rt.sleep(2 * SECOND).await;
         let json = serde_json::to_string_pretty(&board.snapshot()).expect("JSON");
@@ -93,6 +95,17 @@ fn the_names_of_a_snapshot_stay() {
                   "reason": "data-lost: some",
                   "checkpoint": "TRIM_HORIZON",
                   "age_ms": 3000
+                }
+              ],
+              "reader_slots": [
+                {
+                  "stream": "arn:aws:dynamodb:eu-west-1:123456789012:table/T/stream/l",
+                  "held": false,
+                  "age_ms": 2000,
+                  "holders": [
+                    "other (lease table o)"
+                  ],
+                  "error": "no answer"
                 }
               ],
               "last_error": {
@@ -158,5 +171,48 @@ fn a_shard_ages_in_its_state_until_the_state_changes() {
         assert_eq!(age(&board), Duration::ZERO);
         assert_eq!(board.snapshot().shards[0].owned_for, 5 * SECOND);
         assert_eq!(board.snapshot().turned_ago, rt.now().since(Mono::default()));
+    });
+}
+
+#[test]
+fn reading_that_waits_for_a_reader_slot_is_a_state_until_it_goes_on() {
+    run(async {
+        let rt = virtual_rt();
+        let board = Board::new(rt.clone(), 10 * SECOND);
+        board.begin(&id("a"), &info("a"));
+        let state = |board: &Board| {
+            let shard = board.snapshot().shards.remove(0);
+            (serde_json::to_value(shard.state).expect("JSON"), shard.state_age)
+        };
+        // Fetching begins beside the processor, in either order.
+        board.waits_for_slot(&id("a"), true);
+        board.state(&id("a"), ShardState::Reading);
+        rt.sleep(SECOND).await;
+        assert_eq!(state(&board), ("waiting_for_reader_slot".into(), SECOND));
+        board.waits_for_slot(&id("a"), false);
+        assert_eq!(state(&board), ("reading".into(), Duration::ZERO));
+        board.waits_for_slot(&id("a"), true);
+        board.state(&id("a"), ShardState::Ending);
+        assert_eq!(state(&board), ("ending".into(), Duration::ZERO), "what ends does not wait any more");
+    });
+}
+
+#[test]
+fn a_reader_slot_ages_until_it_is_lost_and_is_forgotten_with_its_stream() {
+    run(async {
+        let rt = virtual_rt();
+        let board = Board::new(rt.clone(), 10 * SECOND);
+        let stream = info("a").stream;
+        let held = |held| board.slot(&stream, held, &[], None);
+        let shown = || board.snapshot().reader_slots.first().map(|slot| (slot.held, slot.age));
+        assert_eq!(shown(), None);
+        held(true);
+        rt.sleep(SECOND).await;
+        held(true);
+        assert_eq!(shown(), Some((true, SECOND)));
+        held(false);
+        assert_eq!(shown(), Some((false, Duration::ZERO)));
+        board.slot_left(&stream);
+        assert_eq!(shown(), None);
     });
 }
