@@ -35,6 +35,10 @@ All commands but remove-ours may be given while the fleet runs.";
 async fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    if matches!(args[..], ["--help" | "-h"]) {
+        println!("{HELP}");
+        return Ok(());
+    }
     let [table, command @ ..] = &args[..] else { anyhow::bail!(HELP) };
     if command.is_empty() {
         anyhow::bail!(HELP);

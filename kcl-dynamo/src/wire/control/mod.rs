@@ -110,21 +110,22 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
 
 /// The stream that a command is about: by its ARN, or the newest of a table.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Of {
-    Stream { stream: String },
-    Table { table: String },
+#[serde(deny_unknown_fields)]
+struct Of {
+    stream: Option<String>,
+    table: Option<String>,
 }
 
 impl Of {
     fn stream(&self, service: &WireService) -> Result<StreamArn, Failure> {
-        match self {
-            Self::Stream { stream } => stream.parse().map_err(Failure::other),
-            Self::Table { table } => {
+        match (&self.stream, &self.table) {
+            (Some(stream), None) => stream.parse().map_err(Failure::other),
+            (None, Some(table)) => {
                 let table: TableName = table.parse().map_err(Failure::other)?;
                 let latest = service.stream.table(&table)?.latest_stream;
                 latest.ok_or_else(|| TableError::NotEnabled(table).into())
             }
+            _ => Err(Failure::other("name a stream by `stream` or by `table`")),
         }
     }
 }

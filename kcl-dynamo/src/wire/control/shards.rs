@@ -11,11 +11,12 @@ use super::weather::seconds;
 use super::{Failure, Of, Outcome, read};
 use crate::wire::WireService;
 
-/// A command about one shard. Members that a command has no use for are refused by it.
+/// A command about one shard. A misspelt member is refused: without `through` a trim takes all.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct OfShard {
-    #[serde(flatten)]
-    of: Of,
+    stream: Option<String>,
+    table: Option<String>,
     shard: Option<String>,
     through: Option<String>,
     seconds: Option<f64>,
@@ -29,10 +30,15 @@ struct Target {
 }
 
 impl OfShard {
+    fn stream(&self, service: &WireService) -> Result<StreamArn, Failure> {
+        Of { stream: self.stream.clone(), table: self.table.clone() }.stream(service)
+    }
+
     fn target(self, service: &WireService) -> Result<Target, Failure> {
+        let stream = self.stream(service)?;
         let shard = self.shard.ok_or_else(|| Failure::other("name a shard"))?;
         Ok(Target {
-            stream: self.of.stream(service)?,
+            stream,
             shard: shard.parse().map_err(Failure::other)?,
             through: self.through.map(|number| number.parse().map_err(Failure::other)).transpose()?,
             time: self.seconds.map(seconds).transpose()?,
@@ -52,7 +58,7 @@ pub(super) fn split(service: &WireService, body: &[u8]) -> Outcome {
 pub(super) fn roll(service: &WireService, body: &[u8]) -> Outcome {
     let command: OfShard = read(body)?;
     if command.shard.is_none() {
-        return Ok(children(&service.stream.roll_all(&command.of.stream(service)?)?));
+        return Ok(children(&service.stream.roll_all(&command.stream(service)?)?));
     }
     let target = command.target(service)?;
     Ok(children(&[service.stream.roll(&target.stream, &target.shard)?]))

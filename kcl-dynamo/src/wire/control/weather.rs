@@ -15,9 +15,19 @@ use crate::wire::{Fault, WireService};
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
+/// The longest time of a command, a year: sums of times stay far within what a clock can show.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+/// Shards roll no more often, so that moving the clock ahead makes no endless lineage.
+const SHORTEST_ROLL: Duration = Duration::from_millis(100);
+
 /// A time of a command.
 pub(super) fn seconds(seconds: f64) -> Result<Duration, Failure> {
-    Duration::try_from_secs_f64(seconds).map_err(|error| Failure::other(format!("{seconds} seconds: {error}")))
+    let time =
+        Duration::try_from_secs_f64(seconds).map_err(|error| Failure::other(format!("{seconds} seconds: {error}")))?;
+    match time <= LONGEST {
+        true => Ok(time),
+        false => Err(Failure::other(format!("{seconds} seconds: more than a year"))),
+    }
 }
 
 #[derive(Deserialize)]
@@ -140,6 +150,9 @@ pub(super) fn configure(service: &WireService, body: &[u8]) -> Outcome {
     let retention = command.retention.map(seconds).transpose()?;
     let iterator_life = command.iterator_life.map(seconds).transpose()?;
     let roll_every = command.roll_every.map(seconds).transpose()?;
+    if roll_every.is_some_and(|every| !every.is_zero() && every < SHORTEST_ROLL) {
+        return Err(Failure::other("roll_every is 0.1 seconds at least, or 0 for never"));
+    }
     service.stream.reconfigure(|options| {
         set(&mut options.retention, retention);
         set(&mut options.iterator_life, iterator_life);

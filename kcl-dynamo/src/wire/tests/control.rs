@@ -23,7 +23,11 @@ fn what_is_no_command_or_no_json_is_told_what_is_wrong() {
     let service = with_orders();
     for (name, body, status, said) in [
         ("frobnicate", json!({}), 404, "there is no command \"frobnicate\""),
-        ("split", json!({}), 400, "cannot be used"),
+        ("split", json!({}), 400, "name a stream"),
+        ("split", json!({ "stream": "s", "table": "orders", "shard": "s" }), 400, "name a stream"),
+        ("trim", json!({ "table": "orders", "shard": "s", "thruogh": "1" }), 400, "unknown field `thruogh`"),
+        ("advance", json!({ "seconds": 1e18 }), 400, "seconds"),
+        ("configure", json!({ "roll_every": 1e-9 }), 400, "roll_every"),
         ("split", json!({ "table": "orders" }), 400, "name a shard"),
         ("split", json!({ "table": "absent", "shard": "s" }), 400, "there is no table absent"),
         ("split", json!({ "table": "orders", "shard": "s" }), 400, "there is no shard s"),
