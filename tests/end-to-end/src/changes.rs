@@ -29,24 +29,31 @@ impl Change {
     }
 }
 
+/// One delivery of a shard. Of one instant, those of a worker stay together and in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct At {
+    at: u128,
+    worker: usize,
+    sequence: u128,
+}
+
 /// The changes of hands in the deliveries of each worker, in the order of their times within a shard.
 #[must_use]
 pub fn changes(workers: &[Vec<Delivery>]) -> Vec<Change> {
-    let mut shards: BTreeMap<(&str, &str), Vec<(u128, usize, u128)>> = BTreeMap::new();
+    let mut shards: BTreeMap<(&str, &str), Vec<At>> = BTreeMap::new();
     for (worker, deliveries) in workers.iter().enumerate() {
         for delivery in deliveries {
             let of_shard = shards.entry((&delivery.table, &delivery.shard)).or_default();
-            of_shard.push((delivery.at, worker, delivery.sequence));
+            of_shard.push(At { at: delivery.at, worker, sequence: delivery.sequence });
         }
     }
     let mut changes: Vec<Change> = Vec::new();
     for ((_, shard), mut deliveries) in shards {
-        // Of one instant, those of a worker stay together and in order.
         deliveries.sort_unstable();
         // The furthest that was delivered before the present owner.
         let (mut before, mut furthest) = (0, 0);
         let mut present: Option<(usize, u128)> = None;
-        for (at, worker, sequence) in deliveries {
+        for At { at, worker, sequence } in deliveries {
             if let Some((from, last)) = present.filter(|(from, _)| *from != worker) {
                 before = furthest;
                 let shard = shard.to_owned();

@@ -6,11 +6,11 @@
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kcl_core::planted::{Bug, plant};
 
-use crate::runner::Case;
+use crate::runner::{Case, Stopwatch};
 use crate::scenario::{Broken, Plan, run};
 
 /// How to hunt.
@@ -111,7 +111,7 @@ impl Hunt {
 
     /// Tries the seeds of a base until one fails.
     fn from(&self, bug: Bug, base: u64) -> Option<(f64, f64, String)> {
-        let (begun, mut hours) = (Instant::now(), 0.0);
+        let (begun, mut hours) = (Stopwatch::start(), 0.0);
         let mut seed = (base + 1) * 1_000_000;
         while begun.elapsed() < self.time {
             let plan = Case::of(seed, None).plan();

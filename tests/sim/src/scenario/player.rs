@@ -74,7 +74,7 @@ impl Temper {
             (Some(_), Checkpoints::Manual) => Err(ProcessError::msg("a failure was drawn")),
             (None, Checkpoints::Automatic) => Ok(()),
             (None, Checkpoints::Manual) => {
-                let Some(last) = call.batch.get(call.batch.len() - 1).map(Record::sequence_number) else {
+                let Some(last) = call.batch.last().map(Record::sequence_number) else {
                     return Ok(());
                 };
                 fleet.history.record(fleet.sim.now(), call.session, call.shard.shard(), Event::Acknowledged(last));
