@@ -124,20 +124,20 @@ fn get_shard_iterator_gives_an_opaque_text() {
         "GetShardIterator",
         &asked,
         &expect![[r#"
-        POST /
-        X-Amz-Target: DynamoDBStreams_20120810.GetShardIterator
-        {
-          "ShardId": "shardId-00000001767225600000-06c45d18",
-          "ShardIteratorType": "TRIM_HORIZON",
-          "StreamArn": "arn:aws:dynamodb:local-1:000000000000:table/orders/stream/2026-01-01T00:00:00.000"
-        }
+            POST /
+            X-Amz-Target: DynamoDBStreams_20120810.GetShardIterator
+            {
+              "ShardId": "shardId-00000001767225600000-06c45d18",
+              "ShardIteratorType": "TRIM_HORIZON",
+              "StreamArn": "arn:aws:dynamodb:local-1:000000000000:table/orders/stream/2026-01-01T00:00:00.000"
+            }
 
-        200 content-type: application/x-amz-json-1.0
-        x-amzn-requestid: N0H3NFVX1598WF9OIWX00ZQRLNH3HJ2407C6U28OC047Z1TOJAH3
-        x-amz-crc32: 3792861056
-        {
-          "ShardIterator": "MHwwfDB8MHwwfDB8c2hhcmRJZC0wMDAwMDAwMTc2NzIyNTYwMDAwMC0wNmM0NWQxOHxhcm46YXdzOmR5bmFtb2RiOmxvY2FsLTE6MDAwMDAwMDAwMDAwOnRhYmxlL29yZGVycy9zdHJlYW0vMjAyNi0wMS0wMVQwMDowMDowMC4wMDA"
-        }"#]],
+            200 content-type: application/x-amz-json-1.0
+            x-amzn-requestid: N0H3NFVX1598WF9OIWX00ZQRLNH3HJ2407C6U28OC047Z1TOJAH3
+            x-amz-crc32: 2971604258
+            {
+              "ShardIterator": "0|0|0|0|0|0|shardId-00000001767225600000-06c45d18|arn:aws:dynamodb:local-1:000000000000:table/orders/stream/2026-01-01T00:00:00.000"
+            }"#]],
     );
 }
 
@@ -152,47 +152,47 @@ fn get_records_gives_records_and_the_next_iterator() {
         "GetRecords",
         &json!({ "ShardIterator": at, "Limit": 10 }),
         &expect![[r#"
-        POST /
-        X-Amz-Target: DynamoDBStreams_20120810.GetRecords
-        {
-          "Limit": 10,
-          "ShardIterator": "MHwwfDB8MHwwfDB8c2hhcmRJZC0wMDAwMDAwMTc2NzIyNTYwMDAwMC0wNmM0NWQxOHxhcm46YXdzOmR5bmFtb2RiOmxvY2FsLTE6MDAwMDAwMDAwMDAwOnRhYmxlL29yZGVycy9zdHJlYW0vMjAyNi0wMS0wMVQwMDowMDowMC4wMDA"
-        }
-
-        200 content-type: application/x-amz-json-1.0
-        x-amzn-requestid: XEZAPSSWW1JY6TQWJ9UZVV0GV1YAJWZ3V3MV4GQWDD26UX3DDWHI
-        x-amz-crc32: 3757503975
-        {
-          "NextShardIterator": "MXwxfDB8MHwwfDB8c2hhcmRJZC0wMDAwMDAwMTc2NzIyNTYwMDAwMC0wNmM0NWQxOHxhcm46YXdzOmR5bmFtb2RiOmxvY2FsLTE6MDAwMDAwMDAwMDAwOnRhYmxlL29yZGVycy9zdHJlYW0vMjAyNi0wMS0wMVQwMDowMDowMC4wMDA",
-          "Records": [
+            POST /
+            X-Amz-Target: DynamoDBStreams_20120810.GetRecords
             {
-              "awsRegion": "local-1",
-              "dynamodb": {
-                "ApproximateCreationDateTime": 1767225600,
-                "Keys": {
-                  "id": {
-                    "S": "a"
-                  }
-                },
-                "NewImage": {
-                  "id": {
-                    "S": "a"
-                  },
-                  "total": {
-                    "N": "7"
-                  }
-                },
-                "SequenceNumber": "999999999999999999200",
-                "SizeBytes": 13,
-                "StreamViewType": "NEW_AND_OLD_IMAGES"
-              },
-              "eventID": "1b39896a51a8749b53cb9f0c747ea2ea",
-              "eventName": "INSERT",
-              "eventSource": "aws:dynamodb",
-              "eventVersion": "1.1"
+              "Limit": 10,
+              "ShardIterator": "0|0|0|0|0|0|shardId-00000001767225600000-06c45d18|arn:aws:dynamodb:local-1:000000000000:table/orders/stream/2026-01-01T00:00:00.000"
             }
-          ]
-        }"#]],
+
+            200 content-type: application/x-amz-json-1.0
+            x-amzn-requestid: XEZAPSSWW1JY6TQWJ9UZVV0GV1YAJWZ3V3MV4GQWDD26UX3DDWHI
+            x-amz-crc32: 2568685005
+            {
+              "NextShardIterator": "1|1|0|0|0|0|shardId-00000001767225600000-06c45d18|arn:aws:dynamodb:local-1:000000000000:table/orders/stream/2026-01-01T00:00:00.000",
+              "Records": [
+                {
+                  "awsRegion": "local-1",
+                  "dynamodb": {
+                    "ApproximateCreationDateTime": 1767225600,
+                    "Keys": {
+                      "id": {
+                        "S": "a"
+                      }
+                    },
+                    "NewImage": {
+                      "id": {
+                        "S": "a"
+                      },
+                      "total": {
+                        "N": "7"
+                      }
+                    },
+                    "SequenceNumber": "999999999999999999200",
+                    "SizeBytes": 13,
+                    "StreamViewType": "NEW_AND_OLD_IMAGES"
+                  },
+                  "eventID": "1b39896a51a8749b53cb9f0c747ea2ea",
+                  "eventName": "INSERT",
+                  "eventSource": "aws:dynamodb",
+                  "eventVersion": "1.1"
+                }
+              ]
+            }"#]],
     );
 }
 
