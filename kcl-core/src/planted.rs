@@ -1,6 +1,6 @@
 //! Bugs that are planted on purpose, each at the rule that it breaks, to see whether the simulator finds them.
 //!
-//! They exist only under the feature `planted`, which only the simulator's own build turns on. Without it [`is`] is constant and nothing
+//! They exist only under the feature `planted`, which only the simulator's own build turns on. Without it `is` is constant and nothing
 //! of a plant is left in the code. A run is one thread, so the bug of a run is its thread's.
 
 /// A bug. Each is a mistake that is easily made, or was found in another library.
