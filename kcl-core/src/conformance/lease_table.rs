@@ -13,9 +13,6 @@ mod scanning;
 mod support;
 mod writing;
 
-use std::panic::AssertUnwindSafe;
-
-use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use administration::*;
@@ -26,9 +23,8 @@ use items::*;
 use scanning::*;
 use writing::*;
 
-use super::SuiteReport;
+use super::{SuiteReport, Tally, caught};
 use crate::contract::LeaseError;
-use crate::contract::rt::panic_text;
 
 /// A call that failed where it must not. A broken promise is a panic with its reason.
 pub type CaseResult = Result<(), LeaseError>;
@@ -103,31 +99,11 @@ cases! {
 /// # Panics
 /// A case failed. All others are run first; the panic names those that failed and why.
 pub async fn lease_table_suite(beds: &dyn LeaseTableBeds) -> SuiteReport {
-    let mut report = SuiteReport::default();
-    let mut failed = Vec::new();
+    let mut tally = Tally::default();
     for case in LEASE_TABLE_CASES {
-        match outcome(case, beds).await {
-            Ok(true) => report.passed.push(case.name),
-            Ok(false) => report.skipped.push(case.name),
-            Err(why) => failed.push(format!("{}: {why}", case.name)),
-        }
+        tally.note(case.name, outcome(case, beds).await);
     }
-    assert!(failed.is_empty(), "{} cases failed\n{}", failed.len(), failed.join("\n"));
-    report
-}
-
-/// Runs one case. False if the beds are not capable of it.
-///
-/// # Panics
-/// The case failed, or there is none of that name.
-pub async fn lease_table_case(beds: &dyn LeaseTableBeds, name: &str) -> bool {
-    let Some(case) = LEASE_TABLE_CASES.iter().find(|case| case.name == name) else {
-        panic!("there is no case named {name}")
-    };
-    match outcome(case, beds).await {
-        Ok(ran) => ran,
-        Err(why) => panic!("{name}: {why}"),
-    }
+    tally.report()
 }
 
 async fn outcome(case: &LeaseTableCase, beds: &dyn LeaseTableBeds) -> Result<bool, String> {
@@ -135,11 +111,8 @@ async fn outcome(case: &LeaseTableCase, beds: &dyn LeaseTableBeds) -> Result<boo
         return Ok(false);
     }
     let bed = beds.bed().await;
-    match AssertUnwindSafe((case.run)(&*bed)).catch_unwind().await {
-        Ok(Ok(())) => Ok(true),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(panic) => Err(panic_text(&*panic)),
-    }
+    caught((case.run)(&*bed)).await?;
+    Ok(true)
 }
 
 #[cfg(test)]

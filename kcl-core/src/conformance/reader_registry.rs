@@ -3,16 +3,13 @@
 //! An implementation gives a [`ReaderRegistryBeds`], which makes an empty registry for each case. Times in the cases are whole
 //! milliseconds: an implementation need not store finer ones.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 
-use super::SuiteReport;
-use crate::contract::rt::panic_text;
+use super::{SuiteReport, Tally, caught};
 use crate::contract::{READER_SLOTS, Reader, ReaderRegistry, ReaderSlots, RegistryError, RegistryErrorKind, SlotClaim};
 use crate::model::{LeaseCounter, StreamArn};
 
@@ -60,17 +57,11 @@ cases! {
 /// # Panics
 /// A case failed. All others are run first; the panic names those that failed and why.
 pub async fn reader_registry_suite(beds: &dyn ReaderRegistryBeds) -> SuiteReport {
-    let mut report = SuiteReport::default();
-    let mut failed = Vec::new();
+    let mut tally = Tally::default();
     for case in READER_REGISTRY_CASES {
-        match AssertUnwindSafe((case.run)(beds.registry().await)).catch_unwind().await {
-            Ok(Ok(())) => report.passed.push(case.name),
-            Ok(Err(error)) => failed.push(format!("{}: {error}", case.name)),
-            Err(panic) => failed.push(format!("{}: {}", case.name, panic_text(&*panic))),
-        }
+        tally.note(case.name, caught((case.run)(beds.registry().await)).await.map(|()| true));
     }
-    assert!(failed.is_empty(), "{} cases failed\n{}", failed.len(), failed.join("\n"));
-    report
+    tally.report()
 }
 
 fn stream(label: &str) -> StreamArn {

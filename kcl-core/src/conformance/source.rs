@@ -12,9 +12,6 @@ mod reading;
 mod support;
 mod views;
 
-use std::panic::AssertUnwindSafe;
-
-use futures::FutureExt;
 use futures::future::BoxFuture;
 
 pub use bed::{BedError, BedSpec, SourceBed, SourceBeds, SourceCapabilities};
@@ -24,8 +21,7 @@ pub use positions::*;
 pub use reading::*;
 pub use views::*;
 
-use super::SuiteReport;
-use crate::contract::rt::panic_text;
+use super::{SuiteReport, Tally, caught};
 
 /// A broken bed, or a call that failed where it must not. A broken promise is a panic with its reason.
 pub type CaseResult = Result<(), BedError>;
@@ -91,17 +87,11 @@ cases! {
 /// # Panics
 /// A case failed. All others are run first; the panic names those that failed and why.
 pub async fn source_suite(beds: &dyn SourceBeds) -> SuiteReport {
-    let mut report = SuiteReport::default();
-    let mut failed = Vec::new();
+    let mut tally = Tally::default();
     for case in SOURCE_CASES {
-        match outcome(case, beds).await {
-            Ok(true) => report.passed.push(case.name),
-            Ok(false) => report.skipped.push(case.name),
-            Err(why) => failed.push(format!("{}: {why}", case.name)),
-        }
+        tally.note(case.name, outcome(case, beds).await);
     }
-    assert!(failed.is_empty(), "{} cases failed\n{}", failed.len(), failed.join("\n"));
-    report
+    tally.report()
 }
 
 /// Runs one case. False if the beds are not capable of it.
@@ -121,16 +111,8 @@ async fn outcome(case: &SourceCase, beds: &dyn SourceBeds) -> Result<bool, Strin
     if !(case.needs)(&beds.capabilities()) {
         return Ok(false);
     }
-    match AssertUnwindSafe((case.run)(beds)).catch_unwind().await {
-        Ok(Ok(())) => Ok(true),
-        Ok(Err(error)) => Err(with_causes(&*error)),
-        Err(panic) => Err(panic_text(&*panic)),
-    }
-}
-
-fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+    caught((case.run)(beds)).await?;
+    Ok(true)
 }
 
 /// Makes every case of the suite a `#[test]`: `source_suite_tests!(run, beds)`, where `run` is a function that drives a

@@ -304,7 +304,7 @@ impl Fleet {
         let timing = session.access.timing;
         let held = self.held_keys();
         let own = self.own(&held);
-        let arns: Vec<StreamArn> = self.streams.keys().cloned().collect();
+        let arns = self.arns();
         let streams = Streams { arns: &arns, form: session.form };
         let view = round::view(&self.seen, &own, &streams, session.limits(), timing, now);
         let (blocked, stopped) = (attention::blocked(&self.seen, &streams), attention::stopped(&self.seen, &streams));
@@ -312,7 +312,6 @@ impl Fleet {
         for run in self.streams.values() {
             run.setting.directory.shared_by(view.workers.len() * self.streams.len());
         }
-        let unclaimed: Vec<Lease> = round::unclaimed(&self.seen, &own, &streams).into_iter().cloned().collect();
         let plan = self.balance.plan(&view);
         if let Some(from) = self.leaving {
             self.pace = session.config.observe_every;
@@ -321,6 +320,8 @@ impl Fleet {
             }
             return;
         }
+        let unclaimed = round::unclaimed(&self.seen, &self.own(&held), &streams);
+        let unclaimed: Vec<Lease> = unclaimed.into_iter().cloned().collect();
         let workers = view.workers.len();
         let coming = self.pending.len();
         self.pace = pacing::pace(
@@ -330,14 +331,14 @@ impl Fleet {
             held.len() + coming,
             plan.expected.len(),
         );
-        self.heed_operators(&streams);
+        self.heed_operators(&held, &streams);
         for lease in unclaimed {
             self.take(lease, StartReason::TakenOver, &streams);
         }
         for planned in plan.moves {
             self.carry_out(planned, &streams);
         }
-        self.look_after(now);
+        self.look_after(&held, now);
         self.look_out_for(plan.expected);
         self.discover(now, workers);
         self.set_next_expiry(now);
@@ -414,7 +415,7 @@ impl Fleet {
         if self.draining {
             return self.give_back(lease);
         }
-        let arns: Vec<StreamArn> = self.streams.keys().cloned().collect();
+        let arns = self.arns();
         let stream = Streams { arns: &arns, form: session.form }.stream_of(&lease).cloned();
         let Some(run) = stream.and_then(|stream| self.streams.get_mut(&stream)) else { return };
         if self.held.contains_key(&lease.key)

@@ -13,7 +13,8 @@ use crate::model::{SequenceNumber, ShardId, StreamArn, StreamViewType, TableName
 /// Why a bed could not do what a case told it.
 pub type BedError = Box<dyn Error + Send + Sync>;
 
-/// What beds can be told to do, and what their source does. Start from [`SourceCapabilities::FEWEST`].
+/// What beds can be told to do, and what their source does. Start from [`SourceCapabilities::FEWEST`] or
+/// [`SourceCapabilities::ALL`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SourceCapabilities {
     /// [`SourceBed::disable`].
@@ -48,6 +49,19 @@ impl SourceCapabilities {
         child_filter: false,
         max_page_bytes: None,
         max_shards: 1,
+    };
+
+    /// All that the service itself does, and all that can be done to the stream that models it.
+    pub const ALL: Self = Self {
+        can_disable: true,
+        can_split: true,
+        can_trim: true,
+        can_advance: true,
+        can_throttle: true,
+        expires_iterators: true,
+        child_filter: true,
+        max_page_bytes: Some(1 << 20),
+        max_shards: 10_000,
     };
 }
 

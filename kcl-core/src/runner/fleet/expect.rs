@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Done, Fleet};
 use crate::contract::StartReason;
-use crate::model::{Lease, LeaseKey, StreamArn};
+use crate::model::{Lease, LeaseKey};
 use crate::policy::expect::Expecting;
 use crate::policy::round::Streams;
 use crate::runner::session::Session;
@@ -29,7 +29,7 @@ impl Fleet {
         self.seen.lease(lease.clone(), self.session.rt().now());
         let mine = lease.owner.is_none() && lease.intended_for == Some(self.session.id.owner());
         if mine && !self.draining && self.leaving.is_none() {
-            let arns: Vec<StreamArn> = self.streams.keys().cloned().collect();
+            let arns = self.arns();
             let streams = Streams { arns: &arns, form: self.session.form };
             self.take(lease, StartReason::HandedOver, &streams);
         }

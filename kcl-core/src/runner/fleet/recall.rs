@@ -1,24 +1,25 @@
 //! Letting go of what an operator has written.
 
+use std::collections::BTreeSet;
+
 use super::Fleet;
 use crate::contract::Liveness;
-use crate::model::Lease;
+use crate::model::{Lease, LeaseKey};
 use crate::policy::recall;
 use crate::policy::round::Streams;
 
 impl Fleet {
     /// Has each lease written that another seems to have written, so that its keeper learns of it; and gives away what was let go of.
-    pub(super) fn heed_operators(&mut self, streams: &Streams<'_>) {
+    pub(super) fn heed_operators(&mut self, held: &BTreeSet<LeaseKey>, streams: &Streams<'_>) {
         if self.session.liveness == Liveness::PerLease {
             return;
         }
-        for (key, held) in &self.held {
-            if recall::is_doubtful(&self.seen, key, held.holding.counter()) {
-                held.holding.dirty.notify_one();
+        for (key, shard) in &self.held {
+            if recall::is_doubtful(&self.seen, key, shard.holding.counter()) {
+                shard.holding.dirty.notify_one();
             }
         }
-        let held = self.held_keys();
-        let recalled = recall::recalled(&self.seen, &self.own(&held), streams);
+        let recalled = recall::recalled(&self.seen, &self.own(held), streams);
         let recalled: Vec<Lease> = recalled.into_iter().cloned().collect();
         for lease in recalled {
             self.give_back(lease);

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use super::{Done, Fleet};
 use crate::contract::{Liveness, Mono, Rt, StartReason, WorkerItem, WorkerState};
-use crate::model::{LeaseKey, Owner, WorkerId};
+use crate::model::{LeaseKey, Owner, StreamArn, WorkerId};
 use crate::policy::observe::Reply;
 use crate::policy::pacing;
 use crate::policy::round::{self, Farewell, Own, Streams};
@@ -58,7 +58,7 @@ impl Fleet {
         if !self.watches() {
             return;
         }
-        self.look_after(now);
+        self.look_after(&self.held_keys(), now);
         for id in pacing::watched(&self.seen, &session.id) {
             self.ask_for(id);
         }
@@ -77,10 +77,9 @@ impl Fleet {
     }
 
     /// Fences and removes workers that are gone, and asks for those that may be.
-    pub(super) fn look_after(&mut self, now: Mono) {
+    pub(super) fn look_after(&mut self, held: &BTreeSet<LeaseKey>, now: Mono) {
         let session = self.session.clone();
-        let held = self.held_keys();
-        let own = self.own(&held);
+        let own = self.own(held);
         let departed = round::departed(&self.seen, &own, session.access.timing, now);
         let departed: Vec<_> = departed.into_iter().map(|(worker, what)| (worker.clone(), what)).collect();
         let doubted = round::doubted(&self.seen, &own);
@@ -160,7 +159,7 @@ impl Fleet {
             return;
         }
         let held = self.held_keys();
-        let arns: Vec<_> = self.streams.keys().cloned().collect();
+        let arns = self.arns();
         let streams = Streams { arns: &arns, form: self.session.form };
         let room = self.session.config.max_leases.saturating_sub(held.len() + self.pending.len());
         let estate = round::estate(&self.seen, &self.own(&held), &streams, id);
@@ -175,6 +174,10 @@ impl Fleet {
     pub(super) fn look_now(&mut self) {
         self.look_again = self.observing;
         self.next_observation = self.session.rt().now();
+    }
+
+    pub(super) fn arns(&self) -> Vec<StreamArn> {
+        self.streams.keys().cloned().collect()
     }
 
     pub(super) fn held_keys(&self) -> BTreeSet<LeaseKey> {

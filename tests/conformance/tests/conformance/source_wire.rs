@@ -30,17 +30,7 @@ struct WireBed {
 #[async_trait]
 impl SourceBeds for WireBeds {
     fn capabilities(&self) -> SourceCapabilities {
-        SourceCapabilities {
-            can_disable: true,
-            can_split: true,
-            can_trim: true,
-            can_advance: true,
-            can_throttle: true,
-            expires_iterators: true,
-            child_filter: true,
-            max_page_bytes: Some(1 << 20),
-            max_shards: 10_000,
-        }
+        SourceCapabilities::ALL
     }
 
     async fn build(&self, spec: BedSpec) -> Result<Box<dyn SourceBed>, BedError> {

@@ -272,7 +272,19 @@ pub enum Fault {
 impl Fault {
     /// The worker that it happens to.
     #[must_use]
-    pub fn worker(&self) -> Option<usize> {
+    pub fn worker(mut self) -> Option<usize> {
+        self.place().copied()
+    }
+
+    /// The same with another worker.
+    pub(crate) fn of(mut self, place: usize) -> Self {
+        if let Some(worker) = self.place() {
+            *worker = place;
+        }
+        self
+    }
+
+    fn place(&mut self) -> Option<&mut usize> {
         match self {
             Self::Crash { worker, .. }
             | Self::Restart { worker, .. }
@@ -286,7 +298,7 @@ impl Fault {
             | Self::Stream { worker, .. }
             | Self::Mood { worker, .. }
             | Self::Rate { worker, .. }
-            | Self::Wall { worker, .. } => Some(*worker),
+            | Self::Wall { worker, .. } => Some(worker),
             Self::Throttle { .. }
             | Self::Outage { .. }
             | Self::Split(_)
@@ -296,34 +308,6 @@ impl Fault {
             | Self::Unknown { .. }
             | Self::Disable => None,
         }
-    }
-
-    /// The same with another worker.
-    pub(crate) fn of(mut self, place: usize) -> Self {
-        match &mut self {
-            Self::Crash { worker, .. }
-            | Self::Restart { worker, .. }
-            | Self::Replace { worker, .. }
-            | Self::StopNow { worker, .. }
-            | Self::Twin { worker, .. }
-            | Self::Freeze { worker, .. }
-            | Self::Suspend { worker, .. }
-            | Self::Block { worker, .. }
-            | Self::Table { worker, .. }
-            | Self::Stream { worker, .. }
-            | Self::Mood { worker, .. }
-            | Self::Rate { worker, .. }
-            | Self::Wall { worker, .. } => *worker = place,
-            Self::Throttle { .. }
-            | Self::Outage { .. }
-            | Self::Split(_)
-            | Self::Roll(_)
-            | Self::RollAll
-            | Self::ExpireIterators
-            | Self::Unknown { .. }
-            | Self::Disable => {}
-        }
-        self
     }
 }
 

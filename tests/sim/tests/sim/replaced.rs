@@ -105,6 +105,15 @@ impl World {
         node
     }
 
+    /// An application begins on the stream and dies; then it is written to and switched off.
+    async fn left_unread(&self) {
+        let a = self.join("a");
+        self.sim.sleep(MINUTE).await;
+        a.kill();
+        self.write("old", 200);
+        self.service.disable_stream(&self.table).expect("disabled");
+    }
+
     /// Records delivered of each stream.
     fn counts(&self) -> BTreeMap<StreamArn, usize> {
         let mut counts = BTreeMap::new();
@@ -164,11 +173,7 @@ fn a_stream_that_is_replaced_while_it_is_read_is_drained_and_then_followed_from_
 fn a_stream_that_was_replaced_while_nobody_ran_is_drained_first() {
     sim::run(11, |sim| async move {
         let (world, old) = World::new(&sim);
-        let a = world.join("a");
-        sim.sleep(MINUTE).await;
-        a.kill();
-        world.write("old", 200);
-        world.service.disable_stream(&world.table).expect("disabled");
+        world.left_unread().await;
         sim.sleep(MINUTE).await;
         let middle = world.enable();
         world.write("middle", 100);
@@ -190,11 +195,7 @@ fn a_stream_that_was_replaced_while_nobody_ran_is_drained_first() {
 fn a_worker_that_starts_when_all_streams_are_disabled_drains_what_its_application_began_on() {
     sim::run(17, |sim| async move {
         let (world, old) = World::new(&sim);
-        let a = world.join("a");
-        sim.sleep(MINUTE).await;
-        a.kill();
-        world.write("old", 200);
-        world.service.disable_stream(&world.table).expect("disabled");
+        world.left_unread().await;
         sim.sleep(MINUTE).await;
         let new = world.enable();
         world.write("new", 100);
@@ -243,11 +244,7 @@ fn a_stream_that_is_gone_unread_is_reported_decided_on_and_then_left_alone() {
         sim::run(14, |sim| async move {
             let (mut world, old) = World::new(&sim);
             world.losses = decision;
-            let a = world.join("a");
-            sim.sleep(MINUTE).await;
-            a.kill();
-            world.write("old", 200);
-            world.service.disable_stream(&world.table).expect("disabled");
+            world.left_unread().await;
             sim.sleep(25 * HOUR).await;
             let new = world.enable();
             world.write("new", 50);
