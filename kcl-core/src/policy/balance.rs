@@ -4,6 +4,7 @@
 //! compute the same, so nobody leads, and who is to get a lease knows it before it is given. Views that differ cost a refused
 //! write or a moment's delay: a lease that nobody takes in time is anyone's.
 
+mod pairing;
 mod seats;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -111,6 +112,8 @@ pub(crate) struct Plan {
     pub(crate) moves: Vec<Move>,
     /// What the others are about to hand to it.
     pub(crate) expected: Vec<LeaseKey>,
+    /// When it has more to give, or to expect, though nobody writes anything until then: its next look is no later.
+    pub(crate) next: Option<Mono>,
 }
 
 /// One line of the plan, for the worker that looks.
@@ -177,9 +180,11 @@ impl Balance {
         seats.give_pool();
         let mut transfers = seats.clear_out();
         // A receiver looks out a little before the giver's clock has come so far.
-        if quiet.saturating_add(view.limits.claim_deadline / 2) >= settle {
+        let early = view.limits.claim_deadline / 2;
+        if quiet.saturating_add(early) >= settle {
             transfers.extend(seats.even_out());
         }
+        seats.pair(&mut transfers);
         let mut moves = seats.takes(view);
         let this_round = seats.this_round(&transfers, view.limits.moves_per_round);
         let own =
@@ -188,9 +193,18 @@ impl Balance {
             key: seats.key(transfer).clone(),
             to: seats.seats[transfer.to].id.clone(),
         }));
+        let later = own_of(&transfers, seats.me) > own_of(this_round.iter().copied(), seats.me);
         let coming: Vec<&Transfer> = this_round.into_iter().filter(|transfer| transfer.to == seats.me).collect();
         moves.extend(self.evictions(view, &seats, &transfers, &coming));
-        Plan { moves, expected: coming.into_iter().map(|transfer| seats.key(transfer).clone()).collect() }
+        let gives = transfers.iter().any(|transfer| transfer.from == seats.me);
+        let next = match settle.checked_sub(quiet).filter(|left| !left.is_zero()) {
+            _ if later => Some(view.now),
+            Some(left) if gives || seats.gives_more() => Some(view.now + left),
+            Some(left) if seats.gets_more() => Some(view.now + left.saturating_sub(early)),
+            Some(_) => None,
+            None => seats.next_movable(view),
+        };
+        Plan { moves, expected: coming.into_iter().map(|transfer| seats.key(transfer).clone()).collect(), next }
     }
 
     /// How long the same workers have been there; for ever where they would never be.
@@ -249,6 +263,11 @@ impl Balance {
         let moves = coming.iter().filter(stuck).map(|transfer| Move::Evict(seats.key(transfer).clone()));
         moves.take(view.limits.moves_per_round).collect()
     }
+}
+
+/// How many of them one worker gives.
+fn own_of<'t>(transfers: impl IntoIterator<Item = &'t Transfer>, me: usize) -> usize {
+    transfers.into_iter().filter(|transfer| transfer.from == me).count()
 }
 
 #[cfg(test)]

@@ -1,19 +1,30 @@
 //! Which leases are read by themselves because their owners are about to hand them over: a scan would show them late.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
+use crate::contract::Mono;
 use crate::model::LeaseKey;
 
 /// The leases that are meant for this worker and still have an owner.
 ///
-/// Each is watched once, for a bounded time, as long as the plan keeps giving it to this worker: an owner whose running call takes
-/// longer is left to the scans.
+/// Each is watched once, for as long as the plan keeps giving it to this worker and a little longer: others may have decided on an
+/// older plan.
 #[derive(Debug, Default)]
 pub(crate) struct Expecting {
     /// What is expected and has been watched or is.
-    known: BTreeSet<LeaseKey>,
-    watched: BTreeSet<LeaseKey>,
+    known: BTreeMap<LeaseKey, Expected>,
+    watched: usize,
+}
+
+#[derive(Debug)]
+struct Expected {
+    /// When the plan gave it to this worker last.
+    wanted: Mono,
+    /// Ends the watch.
+    unwanted: CancellationToken,
 }
 
 impl Expecting {
@@ -22,22 +33,38 @@ impl Expecting {
     /// The longest pause between two reads of one lease.
     pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(80);
 
-    /// Takes in what the plan of this round expects, and says which of it to watch from now on.
-    pub(crate) fn begin(&mut self, expected: Vec<LeaseKey>) -> Vec<LeaseKey> {
-        let wanted: BTreeSet<LeaseKey> = expected.iter().cloned().collect();
-        self.known.retain(|key| wanted.contains(key));
-        let new = expected.into_iter().filter(|key| !self.known.contains(key) && !self.watched.contains(key));
-        let new: Vec<LeaseKey> = new.take(Self::MOST.saturating_sub(self.watched.len())).collect();
-        for key in &new {
-            self.known.insert(key.clone());
-            self.watched.insert(key.clone());
+    /// Takes in what the plan of this round expects, and says which of it to watch from now on, each until its token is cancelled: when
+    /// it was not expected for `linger`.
+    pub(crate) fn begin(
+        &mut self,
+        expected: Vec<LeaseKey>,
+        now: Mono,
+        linger: Duration,
+    ) -> Vec<(LeaseKey, CancellationToken)> {
+        let mut new = Vec::new();
+        for key in expected {
+            if let Some(known) = self.known.get_mut(&key) {
+                known.wanted = now;
+            } else if self.watched < Self::MOST {
+                let unwanted = CancellationToken::new();
+                self.known.insert(key.clone(), Expected { wanted: now, unwanted: unwanted.clone() });
+                self.watched += 1;
+                new.push((key, unwanted));
+            }
         }
+        self.known.retain(|_, known| {
+            let keep = now.since(known.wanted) < linger;
+            if !keep {
+                known.unwanted.cancel();
+            }
+            keep
+        });
         new
     }
 
-    /// The watch over a lease has ended.
-    pub(crate) fn end(&mut self, key: &LeaseKey) {
-        self.watched.remove(key);
+    /// A watch has ended.
+    pub(crate) fn end(&mut self) {
+        self.watched = self.watched.saturating_sub(1);
     }
 }
 
@@ -45,26 +72,45 @@ impl Expecting {
 mod tests {
     use super::*;
 
+    const LINGER: Duration = Duration::from_secs(3);
+
     fn keys(range: std::ops::Range<usize>) -> Vec<LeaseKey> {
         range.map(|n| format!("k{n:03}").parse().expect("legal")).collect()
+    }
+
+    fn begin(expecting: &mut Expecting, range: std::ops::Range<usize>, at: u64) -> Vec<LeaseKey> {
+        let new = expecting.begin(keys(range), Mono::new(Duration::from_secs(at)), LINGER);
+        new.into_iter().map(|(key, _)| key).collect()
     }
 
     #[test]
     fn what_is_expected_for_long_is_watched_once() {
         let mut expecting = Expecting::default();
-        assert_eq!(expecting.begin(keys(0..2)), keys(0..2));
-        assert_eq!(expecting.begin(keys(0..3)), keys(2..3));
-        keys(0..3).iter().for_each(|key| expecting.end(key));
-        assert_eq!(expecting.begin(keys(0..3)), []);
-        assert_eq!(expecting.begin(keys(1..3)), []);
-        assert_eq!(expecting.begin(keys(0..3)), keys(0..1), "it was not expected for a while");
+        assert_eq!(begin(&mut expecting, 0..2, 0), keys(0..2));
+        assert_eq!(begin(&mut expecting, 0..3, 1), keys(2..3));
+        (0..3).for_each(|_| expecting.end());
+        assert_eq!(begin(&mut expecting, 0..3, 2), []);
+        assert_eq!(begin(&mut expecting, 1..3, 4), []);
+        assert_eq!(begin(&mut expecting, 0..3, 4), [], "a plan that changes its mind for a moment");
+        assert_eq!(begin(&mut expecting, 1..3, 7), []);
+        assert_eq!(begin(&mut expecting, 0..3, 7), keys(0..1), "it was not expected for a while");
+    }
+
+    #[test]
+    fn what_is_not_expected_any_more_is_watched_a_little_longer() {
+        let mut expecting = Expecting::default();
+        let watched = expecting.begin(keys(0..2), Mono::default(), LINGER);
+        for (at, over) in [(1, false), (2, false), (3, true)] {
+            assert_eq!(begin(&mut expecting, 1..2, at), []);
+            assert_eq!((watched[0].1.is_cancelled(), watched[1].1.is_cancelled()), (over, false));
+        }
     }
 
     #[test]
     fn no_more_than_so_many_are_watched_at_once() {
         let mut expecting = Expecting::default();
-        assert_eq!(expecting.begin(keys(0..150)), keys(0..100));
-        expecting.end(&keys(7..8)[0]);
-        assert_eq!(expecting.begin(keys(0..150)), keys(100..101));
+        assert_eq!(begin(&mut expecting, 0..150, 0), keys(0..100));
+        expecting.end();
+        assert_eq!(begin(&mut expecting, 0..150, 1), keys(100..101));
     }
 }

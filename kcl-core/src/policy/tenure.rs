@@ -51,6 +51,12 @@ impl LeaseTiming {
         self.duration / 3
     }
 
+    /// How long a worker that stops may try to record the last word on its leases once running calls are not waited for any more.
+    /// Two requests more follow, for what else names it and for its own item: within D it is gone.
+    pub(crate) fn last_word(self) -> Duration {
+        self.duration / 2
+    }
+
     /// How long one request may take: less than D / 3, so that two tries fit into one validity.
     pub(crate) fn request_timeout(self) -> Duration {
         self.duration / 4

@@ -77,7 +77,6 @@ pub(super) enum Done {
     },
     /// What was seen of a lease that was expected.
     Expected {
-        key: LeaseKey,
         lease: Option<Lease>,
     },
     /// Nothing that concerns the loop.
@@ -149,6 +148,8 @@ pub(crate) struct Fleet {
     /// The worker stops: nothing is begun any more.
     draining: bool,
     next_observation: Mono,
+    /// When the plan will have more for this worker.
+    next_move: Option<Mono>,
     /// When a lease of another worker expires that was not seen to be renewed.
     next_expiry: Option<Mono>,
     /// When the last whole scan was received.
@@ -187,6 +188,7 @@ impl Fleet {
             leaving: None,
             draining: false,
             next_observation,
+            next_move: None,
             next_expiry: None,
             last_look: next_observation,
             look_began: next_observation,
@@ -264,7 +266,7 @@ impl Fleet {
                 self.look_now();
             }
             Done::Vanished { stream, subscription, successor } => self.follow(&stream, &subscription, successor),
-            Done::Expected { key, lease } => self.expected(&key, lease),
+            Done::Expected { lease } => self.expected(lease),
             Done::Tidied => {}
         }
     }
@@ -295,7 +297,15 @@ impl Fleet {
         self.session.board.looked();
         self.seen.scanned(scan.leases, scan.workers, now);
         self.act(now);
-        self.next_observation = if again { now } else { now + self.session.rt().jitter(self.pace) };
+        self.next_observation = if again { now } else { self.next_look(now) };
+    }
+
+    /// When to look again: at the usual pace, or as soon as the plan has more for this worker, but at most once in an interval.
+    fn next_look(&self, now: Mono) -> Mono {
+        let rt = self.session.rt();
+        let usual = now + rt.jitter(self.pace);
+        let soonest = now + rt.jitter(self.session.config.observe_every);
+        self.next_move.map_or(usual, |at| at.max(soonest).min(usual))
     }
 
     /// Carries out this worker's lines of the plan.
@@ -313,6 +323,7 @@ impl Fleet {
             run.setting.directory.shared_by(view.workers.len() * self.streams.len());
         }
         let plan = self.balance.plan(&view);
+        self.next_move = plan.next;
         if let Some(from) = self.leaving {
             self.pace = session.config.observe_every;
             if now >= from {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::pulse::Pulse;
 use crate::contract::{CheckpointFailure, CheckpointPort, LeaseLost, Rt};
 use crate::model::{
-    Checkpoint, Lease, LeaseCounter, NewLease, Owner, PendingCheckpoint, SequenceNumber, StopReason, Tip,
+    Checkpoint, Lease, LeaseCounter, LeaseWrite, NewLease, Owner, PendingCheckpoint, SequenceNumber, StopReason, Tip,
 };
 use crate::policy::load::Meter;
 use crate::policy::loss;
@@ -170,6 +170,20 @@ impl Holding {
         let progress = self.progress();
         let at = self.tip_of(progress.acknowledged())?;
         Some(Tip { at, checkpoint: progress.unrecorded().unwrap_or(progress.recorded()) })
+    }
+
+    /// Adds what was acknowledged to a write of `lease`, as the table has it. What is prepared beyond that stays prepared.
+    pub(crate) fn with_progress(&self, write: LeaseWrite, lease: &Lease) -> LeaseWrite {
+        let write = write.with_tip(self.tip());
+        let progress = self.progress();
+        let checkpoint = progress.unrecorded();
+        let load = self.meter().news(lease.load, self.rt.now());
+        let mut write = write.with_checkpoint(checkpoint).with_load(load);
+        let prepared = lease.pending.as_ref().filter(|prepared| Some(prepared.at) > checkpoint);
+        if let (Some(_), Some(prepared)) = (checkpoint, prepared) {
+            write = write.with_pending(prepared.clone());
+        }
+        if progress.ends_filter(checkpoint) { write.without_start_at() } else { write }
     }
 
     pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {

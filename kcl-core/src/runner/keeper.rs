@@ -68,19 +68,24 @@ impl Keeper {
 
     /// Keeps the lease until it is given up or lost.
     pub(crate) async fn run(mut self) {
-        if let Err(lost) = self.keep().await {
-            self.holding.lose(lost);
+        let holding = self.holding.clone();
+        // A write that is under way when the worker's right to act ends is not waited for: the running call is to end now.
+        let kept = tokio::select! {
+            biased;
+            () = over(holding.pulse()) => Err(LeaseLost::Expired),
+            kept = self.keep() => kept,
+        };
+        if let Err(lost) = kept {
+            holding.lose(lost);
         }
     }
 
     async fn keep(&mut self) -> Result<(), LeaseLost> {
-        let holding = self.holding.clone();
         loop {
             let due = self.next_write();
             let rt = self.setting.rt.clone();
             tokio::select! {
                 biased;
-                () = over(holding.pulse()) => return Err(LeaseLost::Expired),
                 order = self.orders.recv() => match order {
                     None => return Ok(()),
                     Some(Order::Part { parting, done }) => {
@@ -146,18 +151,8 @@ impl Keeper {
         self.with_progress(LeaseWrite::renew())
     }
 
-    /// Adds what was acknowledged. What is prepared beyond that stays prepared.
     fn with_progress(&self, write: LeaseWrite) -> LeaseWrite {
-        let write = write.with_tip(self.holding.tip());
-        let progress = self.holding.progress();
-        let checkpoint = progress.unrecorded();
-        let load = self.holding.meter().news(self.tenure.lease().load, self.setting.rt.now());
-        let mut write = write.with_checkpoint(checkpoint).with_load(load);
-        let prepared = self.tenure.lease().pending.as_ref().filter(|prepared| Some(prepared.at) > checkpoint);
-        if let (Some(_), Some(prepared)) = (checkpoint, prepared) {
-            write = write.with_pending(prepared.clone());
-        }
-        if progress.ends_filter(checkpoint) { write.without_start_at() } else { write }
+        self.holding.with_progress(write, self.tenure.lease())
     }
 
     async fn flush(&mut self, at: SequenceNumber, done: Reply) -> Result<(), LeaseLost> {

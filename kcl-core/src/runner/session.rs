@@ -70,7 +70,7 @@ pub(crate) struct StreamRun {
 }
 
 /// Takes under way at once.
-const TAKES: usize = 64;
+pub(super) const TAKES: usize = 64;
 /// Each lease that is handed to a worker is read by it again and again until it comes: these bound what that costs.
 const MOVES_PER_ROUND: usize = 100;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::holding::Holding;
 use super::keeper::timed_out;
 use crate::contract::{
     BootstrapMarker, LeaseError, LeaseErrorKind, LeaseTable, Rt, Stamp, TableItem, TableMeta, WorkerItem,
@@ -108,10 +109,15 @@ impl TableAccess {
         false
     }
 
-    /// Gives a lease away that nobody works on, to whom it is meant for. Where that fails it expires, or is given away again.
-    pub(crate) async fn give_back(&self, lease: &Lease) -> Option<Lease> {
-        let (guard, write) = (lease.guard(), LeaseWrite::release(lease.intended_for.clone()));
-        match self.bounded(self.table.write(&lease.key, &guard, &write)).await {
+    /// Gives a lease away that nobody works on, to whom it is meant for, with what is acknowledged and not recorded where it was worked
+    /// on before. Where that fails it expires, or is given away again.
+    pub(crate) async fn give_back(&self, lease: &Lease, worked_on: Option<&Holding>) -> Option<Lease> {
+        let write = LeaseWrite::release(lease.intended_for.clone());
+        let write = match worked_on {
+            Some(holding) => holding.with_progress(write, lease),
+            None => write,
+        };
+        match self.bounded(self.table.write(&lease.key, &lease.guard(), &write)).await {
             Ok(free) => Some(free),
             Err(error) => {
                 tracing::debug!(%error, key = %lease.key, "not given back");

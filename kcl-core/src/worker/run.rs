@@ -159,12 +159,20 @@ impl Parts {
             }
             WorkEnd::Fenced => fleet.drain(&stop.now).await,
         };
-        if self.meta.liveness == Liveness::PerWorker && drained.running && member.may_still_act() {
+        let stays = self.meta.liveness == Liveness::PerWorker && drained.running && member.may_still_act();
+        if stays {
             tracing::warn!("a call that runs on keeps the worker's leases until its validity ends");
-        } else {
-            member.leave().await;
         }
-        self.access().ring().await;
+        let access = self.access();
+        let gone = async {
+            if !stays {
+                member.leave().await;
+            }
+            access.ring().await;
+        };
+        if self.rt.timeout(self.timing().request_timeout(), gone).await.is_none() {
+            tracing::debug!("the fleet was not told in time that the worker is gone");
+        }
         drained
     }
 

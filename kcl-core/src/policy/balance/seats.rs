@@ -7,6 +7,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::Duration;
 
+use super::pairing::{self, Moving};
 use super::{Balance, LeaseHold, LeaseView, Move, View};
 use crate::Mono;
 use crate::model::{LeaseKey, Owner, WorkerId};
@@ -43,6 +44,8 @@ pub(super) struct Held<'a> {
     cost: u64,
     /// It has been held for long enough to be moved.
     movable: bool,
+    /// When that will be, where it has not yet.
+    movable_at: Option<Mono>,
 }
 
 /// A lease that nobody has.
@@ -127,8 +130,8 @@ impl<'a> Seats<'a> {
                 LeaseHold::Held { by, since } => {
                     if let Some(seat) = owners.get(by).and_then(|n| self.seats.get_mut(*n)) {
                         seat.get(cost);
-                        let movable = since.is_none_or(|since| view.now.since(since) >= view.limits.min_hold);
-                        seat.held.push(Held { key, cost, movable });
+                        let movable_at = since.map(|since| since + view.limits.min_hold).filter(|at| *at > view.now);
+                        seat.held.push(Held { key, cost, movable: movable_at.is_none(), movable_at });
                     }
                 }
                 LeaseHold::Expiring => self.pool.push(Waiting { key, cost, since: None, to: None }),
@@ -215,6 +218,25 @@ impl<'a> Seats<'a> {
         }
     }
 
+    /// Swaps receivers such that what is done of a plan changes nothing of the rest.
+    pub(super) fn pair(&self, transfers: &mut [Transfer]) {
+        if transfers.is_empty() {
+            return;
+        }
+        let moving: Vec<Moving> = transfers
+            .iter()
+            .map(|transfer| {
+                let held = &self.seats[transfer.from].held[transfer.held];
+                let (lease, class) = (pairing::hash(held.key.as_str()), (transfer.forced, held.cost));
+                Moving { lease, class, from: transfer.from, to: transfer.to }
+            })
+            .collect();
+        let receivers: Vec<u64> = self.seats.iter().map(|seat| pairing::hash(seat.id.owner().as_str())).collect();
+        for (transfer, to) in transfers.iter_mut().zip(pairing::paired(&moving, &receivers)) {
+            transfer.to = to;
+        }
+    }
+
     /// Those that are made in this round. Both sides of a transfer must come to the same answer.
     pub(super) fn this_round<'t>(&self, transfers: &'t [Transfer], most: usize) -> Vec<&'t Transfer> {
         let (mut given, mut got) = (vec![0_usize; self.seats.len()], vec![0_usize; self.seats.len()]);
@@ -228,6 +250,37 @@ impl<'a> Seats<'a> {
             true
         };
         transfers.iter().filter(fits).collect()
+    }
+
+    /// Whether another is so much less loaded than I am that I shall give it something, now or when that may be moved.
+    pub(super) fn gives_more(&self) -> bool {
+        (0..self.seats.len()).any(|to| self.is_uneven(self.me, to))
+    }
+
+    /// Whether another is so much more loaded than I am that it will give me something.
+    pub(super) fn gets_more(&self) -> bool {
+        (0..self.seats.len()).any(|from| self.is_uneven(from, self.me))
+    }
+
+    fn is_uneven(&self, from: usize, to: usize) -> bool {
+        let (giver, receiver) = (&self.seats[from], &self.seats[to]);
+        let least = giver.held.iter().map(|held| held.cost).min();
+        from != to && receiver.is_open() && !giver.leaving && least.is_some_and(|cost| is_worth(cost, giver, receiver))
+    }
+
+    /// When the first lease comes of age that I shall give or get to even things out.
+    pub(super) fn next_movable(&self, view: &View) -> Option<Mono> {
+        let early = view.limits.claim_deadline / 2;
+        let mine = |from: usize| match from == self.me {
+            true => self.gives_more().then_some(Duration::ZERO),
+            false => self.is_uneven(from, self.me).then_some(early),
+        };
+        let givers = (0..self.seats.len()).filter_map(|from| mine(from).map(|early| (from, early)));
+        let ages = givers.filter_map(|(from, early)| {
+            let first = self.seats[from].held.iter().filter_map(|held| held.movable_at).min()?;
+            Some(view.now + first.since(view.now).saturating_sub(early))
+        });
+        ages.min()
     }
 
     pub(super) fn key(&self, transfer: &Transfer) -> &'a LeaseKey {
@@ -261,6 +314,14 @@ impl<'a> Seats<'a> {
         let eighths = Balance::RANKS_PER_DEADLINE;
         view.limits.claim_deadline.saturating_mul(eighths + rank) / eighths
     }
+}
+
+/// Whether a lease of that cost is worth moving: its cost must not exceed the one that evens the two loads best by more than half, or loads
+/// that change a little would send it to and fro.
+fn is_worth(cost: u64, from: &Seat<'_>, to: &Seat<'_>) -> bool {
+    let (a, b) = (u128::from(from.weight), u128::from(to.weight));
+    let apart = (u128::from(from.cost) * b).checked_sub(u128::from(to.cost) * a);
+    apart.is_some_and(|apart| 2 * u128::from(cost) * (a + b) <= 3 * apart)
 }
 
 /// Finds the worker that the next lease loads least.
@@ -310,15 +371,13 @@ impl Movable {
         self.0.keys().next().copied().unwrap_or(0)
     }
 
-    /// The lease that evens two loads best, if one is worth the move: its cost must not exceed the best one by more than half, or
-    /// loads that change a little would send it to and fro.
+    /// The lease that evens two loads best, if one is worth the move.
     fn best(&mut self, from: &Seat<'_>, to: &Seat<'_>) -> Option<(usize, u64)> {
         let (a, b) = (u128::from(from.weight), u128::from(to.weight));
         let apart = (u128::from(from.cost) * b).checked_sub(u128::from(to.cost) * a)?;
         // The best cost is apart / (a + b).
         let miss = |cost: u64| (u128::from(cost) * (a + b)).abs_diff(apart);
-        let worth = |cost: u64| 2 * u128::from(cost) * (a + b) <= 3 * apart;
-        let costs = self.0.keys().copied().filter(|cost| worth(*cost));
+        let costs = self.0.keys().copied().filter(|cost| is_worth(*cost, from, to));
         let cost = costs.min_by_key(|cost| (miss(*cost), Reverse(*cost)))?;
         let queue = self.0.get_mut(&cost)?;
         let held = queue.pop_front()?;

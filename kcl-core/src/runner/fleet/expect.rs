@@ -12,19 +12,23 @@ use crate::runner::session::Session;
 impl Fleet {
     /// Begins to watch what the plan expects.
     pub(super) fn look_out_for(&mut self, expected: Vec<LeaseKey>) {
-        for key in self.expecting.begin(expected) {
-            let Some(lease) = self.seen.leases().get(&key).map(|seen| seen.item.clone()) else { continue };
+        let (now, linger) = (self.session.rt().now(), self.session.limits().claim_deadline);
+        for (key, unwanted) in self.expecting.begin(expected, now, linger) {
+            let lease = self.seen.leases().get(&key).map(|seen| seen.item.clone());
             let session = self.session.clone();
             self.jobs.push(Box::pin(async move {
-                let lease = session.handed_over(&lease).await;
-                Done::Expected { key, lease }
+                let lease = match lease {
+                    Some(lease) => unwanted.run_until_cancelled(session.handed_over(&lease)).await.flatten(),
+                    None => None,
+                };
+                Done::Expected { lease }
             }));
         }
     }
 
     /// Takes an expected lease at once if its owner has let go of it.
-    pub(super) fn expected(&mut self, key: &LeaseKey, lease: Option<Lease>) {
-        self.expecting.end(key);
+    pub(super) fn expected(&mut self, lease: Option<Lease>) {
+        self.expecting.end();
         let Some(lease) = lease else { return };
         self.seen.lease(lease.clone(), self.session.rt().now());
         let mine = lease.owner.is_none() && lease.intended_for == Some(self.session.id.owner());
@@ -37,11 +41,11 @@ impl Fleet {
 }
 
 impl Session {
-    /// Reads a lease again and again until it has another owner than `seen`, or none; for a little longer than it takes two workers to look, one after the
-    /// other.
+    /// Reads a lease again and again until it has another owner than `seen`, or none; not longer than its owner is given before it is
+    /// evicted.
     async fn handed_over(self: &Arc<Self>, seen: &Lease) -> Option<Lease> {
         let rt = self.rt();
-        let until = rt.now() + self.limits().claim_deadline * 3 / 2;
+        let until = rt.now() + self.limits().evict_after;
         while rt.now() < until {
             rt.sleep(rt.jitter(Expecting::LOOK_EVERY)).await;
             match self.access.bounded(self.access.table.get(&seen.key)).await {

@@ -8,18 +8,28 @@
 //!                                 └──► running calls are dropped, what is acknowledged is recorded
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::{Done, Drained, Fleet};
-use crate::contract::Mono;
+use crate::contract::{LeaseLost, Mono};
 use crate::model::{Lease, LeaseKey};
 use crate::policy::round;
 use crate::runner::consumer::ConsumerEnd;
-use crate::runner::holding::Parting;
-use crate::runner::session::Session;
+use crate::runner::holding::{Holding, Parted, Parting};
+use crate::runner::session::{Session, TAKES};
+
+/// What could not be given away by its consumers.
+#[derive(Default)]
+struct Abandoned {
+    /// Their call blocks its thread and runs on: they expire.
+    running: BTreeSet<LeaseKey>,
+    /// Nobody works on them, and whether their last word was written is not known.
+    unrecorded: BTreeMap<LeaseKey, Arc<Holding>>,
+}
 
 impl Fleet {
     /// Hands every shard to the worker that is to have it, and gives away what is left, within `shutdown_timeout`. Running calls are
@@ -96,16 +106,20 @@ impl Fleet {
             }
         }
         let abandoned = self.held.len();
-        let running = self.abandon().await;
-        Self::give_back_the_rest(&session, &running).await;
+        let Abandoned { running, unrecorded } = self.abandon().await;
+        let timing = session.access.timing;
+        let rest = Self::give_back_the_rest(&session, &running, &unrecorded);
+        if session.rt().timeout(timing.request_timeout(), rest).await.is_none() {
+            tracing::debug!("what else names this worker expires");
+        }
         Drained { released, abandoned, running: !running.is_empty() }
     }
 
-    /// Ends the calls that did not return, and gives their leases away with what was acknowledged. Returns the leases whose call runs
-    /// on, because it blocks its thread: those expire.
-    async fn abandon(&mut self) -> BTreeSet<LeaseKey> {
+    /// Ends the calls that did not return, and gives their leases away with what was acknowledged. Takes no longer than a last word may.
+    async fn abandon(&mut self) -> Abandoned {
         let timing = self.session.access.timing;
         let rt = self.session.rt().clone();
+        let until = rt.now() + timing.last_word();
         let held = std::mem::take(&mut self.held);
         let partings = held.into_iter().map(|(key, held)| {
             let rt = rt.clone();
@@ -114,22 +128,37 @@ impl Fleet {
                 let mut held = held;
                 held.consumer.abort();
                 if rt.timeout(timing.request_timeout(), &mut held.consumer).await.is_none() {
-                    return Some(key);
+                    return Some((key, None));
                 }
-                // Each keeper gives up when its validity ends; this bound only owns the wait.
                 let parting = held.holding.part(Parting::Release { intended_for: None });
-                rt.timeout(timing.duration(), parting).await.is_none().then_some(key)
+                if let Some(Parted::Done { .. }) = rt.timeout(until.since(rt.now()), parting).await {
+                    return None;
+                }
+                // Its keeper may not have come to the order yet.
+                held.holding.lose(LeaseLost::Shutdown);
+                Some((key, Some(held.holding.clone())))
             }
         });
-        let running: BTreeSet<LeaseKey> = futures::future::join_all(partings).await.into_iter().flatten().collect();
-        if !running.is_empty() {
-            tracing::warn!(leases = running.len(), "some leases could not be given away; they expire");
+        let mut abandoned = Abandoned::default();
+        for (key, holding) in futures::future::join_all(partings).await.into_iter().flatten() {
+            match holding {
+                Some(holding) => drop(abandoned.unrecorded.insert(key, holding)),
+                None => drop(abandoned.running.insert(key)),
+            }
         }
-        running
+        if !abandoned.running.is_empty() {
+            tracing::warn!(leases = abandoned.running.len(), "calls run on; their leases expire");
+        }
+        abandoned
     }
 
-    /// Gives away what names this incarnation and was never begun with: a finish or a take whose answer was lost.
-    async fn give_back_the_rest(session: &Session, running: &BTreeSet<LeaseKey>) {
+    /// Gives away what names this incarnation and nobody works on: a finish or a take whose answer was lost, and a lease whose last word
+    /// was not answered.
+    async fn give_back_the_rest(
+        session: &Session,
+        running: &BTreeSet<LeaseKey>,
+        unrecorded: &BTreeMap<LeaseKey, Arc<Holding>>,
+    ) {
         let access = &session.access;
         let scan = match access.scan().await {
             Ok(scan) => scan,
@@ -138,9 +167,13 @@ impl Fleet {
         let me = session.id.owner();
         let ours =
             |lease: &&Lease| lease.owner.as_ref() == Some(&me) && !lease.evicted && !running.contains(&lease.key);
-        for lease in scan.leases.iter().filter(ours) {
-            access.give_back(lease).await;
-        }
+        let leases = futures::stream::iter(scan.leases.iter().filter(ours));
+        let given_back = leases.for_each_concurrent(TAKES, |lease| async move {
+            let worked_on = unrecorded.get(&lease.key).map(|holding| &**holding);
+            // What another has written meanwhile is theirs.
+            let _current = access.give_back(lease, worked_on).await;
+        });
+        given_back.await;
     }
 
     /// Gives a lease away that was won while the worker stops.
@@ -148,7 +181,7 @@ impl Fleet {
         let (session, key) = (self.session.clone(), lease.key.clone());
         self.pending.insert(key.clone());
         self.jobs.push(Box::pin(async move {
-            let lease = session.access.give_back(&lease).await;
+            let lease = session.access.give_back(&lease, None).await;
             Done::Wrote { key, lease }
         }));
     }

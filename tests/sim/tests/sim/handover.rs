@@ -6,7 +6,7 @@ use std::time::Duration;
 use kcl_core::ShardId;
 use sim::fleet::{Fleet, Member, Setup};
 use sim::world::{Conduct, Workload};
-use sim::{Event, Handle, Session, seeds};
+use sim::{Event, Handle, Session, in_both_modes, seeds};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// What a change of hands may cost beyond the poll interval.
@@ -198,6 +198,38 @@ fn a_stop_that_cannot_reach_the_lease_table_ends_at_its_deadline() {
             fleet.drained(30 * SECOND).await;
             sim.sleep(config.lease_duration * 3).await;
             assert_eq!(owned(&[b]), [6], "seed {seed}");
+        });
+    }
+}
+
+#[test]
+fn a_stop_ends_at_its_deadline_whenever_the_table_falls_silent_and_whatever_the_calls_do() {
+    for (mode, seed) in in_both_modes(10) {
+        sim::run(seed, |sim| async move {
+            let slow = Conduct { per_batch: 60 * SECOND, ..Conduct::default() };
+            let mut fleet = Setup { conduct: slow, ..Setup::new(40).under(mode) }.build(&sim);
+            let a = fleet.join("a");
+            sim.sleep(20 * SECOND).await;
+            fleet.write(400, 100);
+            sim.sleep(5 * SECOND).await;
+            fleet.setup.conduct = Conduct::default();
+            let b = fleet.join("b");
+            sim.sleep(2 * SECOND).await;
+            let config = fleet.setup.config.clone();
+            if seed % 2 == 1 {
+                a.node.block_processing(90 * SECOND);
+            }
+            let began = sim.now();
+            a.handle().expect("built").shutdown();
+            sim.sleep(config.shutdown_timeout - SECOND * (seed as u32 / 2)).await;
+            a.network.cut();
+            let _report = a.stop().await;
+            let took = sim.now() - began;
+            assert!(took <= config.shutdown_timeout + config.lease_duration, "{mode:?} seed {seed}: {took:?}");
+            // Half a minute for writes that come late, and look like life.
+            sim.sleep(30 * SECOND + config.lease_duration * 3).await;
+            assert_eq!(fleet.drained(60 * SECOND).await.delivered, 400, "{mode:?} seed {seed}");
+            assert_eq!(owned(&[b]), [40], "{mode:?} seed {seed}");
         });
     }
 }

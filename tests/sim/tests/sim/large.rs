@@ -15,14 +15,19 @@ const BOUND: Duration = Duration::from_millis(200);
 
 /// Twenty workers at rest, with two shards for each, and writes for `time`.
 async fn fleet_of_twenty(sim: &Handle, mode: Liveness, time: Duration) -> (Fleet, Vec<Member>) {
-    let fleet = Setup::new(40).under(mode).build(sim);
-    let workers: Vec<Member> = (0..20).map(|n| fleet.join(&format!("w{n:02}"))).collect();
+    fleet_of(20, 40, sim, mode, time).await
+}
+
+/// Workers at rest, with an even share of the shards for each, and writes for `time`.
+async fn fleet_of(workers: usize, shards: usize, sim: &Handle, mode: Liveness, time: Duration) -> (Fleet, Vec<Member>) {
+    let fleet = Setup::new(shards).under(mode).build(sim);
+    let members: Vec<Member> = (0..workers).map(|n| fleet.join(&format!("w{n:02}"))).collect();
     sim.sleep(100 * SECOND).await;
-    assert!(workers.iter().all(|worker| worker.owned().len() == 2));
+    assert!(members.iter().all(|worker| worker.owned().len() == shards / workers));
     let workload = Workload { keys: 400, every: SECOND / 40, until: sim.now() + time };
     let _writer = workload.start(sim, &fleet.service, &fleet.table);
     sim.sleep(5 * SECOND).await;
-    (fleet, workers)
+    (fleet, members)
 }
 
 /// How long each shard that has changed hands since then had no owner.
@@ -77,4 +82,30 @@ fn a_deploy_of_five_of_twenty_moves_each_of_their_shards_once() {
             assert!(new.iter().all(|worker| worker.owned().len() == 2), "seed {seed}");
         });
     }
+}
+
+/// `joining` workers come at once to a fleet, and get `moved` shards.
+fn joined_by(joining: usize, workers: usize, shards: usize, moved: usize) {
+    for (mode, seed) in in_both_modes(4) {
+        sim::run(seed, |sim| async move {
+            let (fleet, _workers) = fleet_of(workers, shards, &sim, mode, 30 * SECOND).await;
+            sim.sleep(SECOND * (seed as u32) / 3).await;
+            let began = sim.now();
+            let new: Vec<Member> = (0..joining).map(|n| fleet.join(&format!("x{n}"))).collect();
+            sim.sleep(40 * SECOND).await;
+            check(&fleet, began, moved, seed).await;
+            let owned: Vec<usize> = new.iter().map(|worker| worker.owned().len()).collect();
+            assert_eq!(owned.iter().sum::<usize>(), moved, "{mode:?} seed {seed}: {owned:?}");
+        });
+    }
+}
+
+#[test]
+fn what_a_worker_gets_that_joins_twenty_is_unowned_for_a_moment() {
+    joined_by(1, 20, 60, 2);
+}
+
+#[test]
+fn what_three_workers_get_that_join_ten_is_unowned_for_a_moment() {
+    joined_by(3, 10, 100, 21);
 }
