@@ -4,6 +4,7 @@
 //! compute the same, so nobody leads, and who is to get a lease knows it before it is given. Views that differ cost a refused
 //! write or a moment's delay: a lease that nobody takes in time is anyone's.
 
+mod rest;
 mod seats;
 
 use std::collections::{BTreeMap, BTreeSet};

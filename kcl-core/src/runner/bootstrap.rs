@@ -63,7 +63,7 @@ impl Bootstrap {
     /// when it has not come to an end within a lease duration.
     pub(crate) async fn run(
         &self,
-        leases: &[Lease],
+        leases: &[Arc<Lease>],
         known: Option<&BootstrapMarker>,
         watched_since: Mono,
     ) -> Result<Option<Begun>, BootstrapError> {
@@ -95,7 +95,7 @@ impl Bootstrap {
     }
 
     /// The beginning that this worker would fix. A table that has leases of the stream already (a Java fleet's) has begun long ago.
-    async fn my_beginning(&self, leases: &[Lease]) -> Result<Beginning, BootstrapError> {
+    async fn my_beginning(&self, leases: &[Arc<Lease>]) -> Result<Beginning, BootstrapError> {
         let begun_long_ago = !leases.is_empty();
         let mut beginning = Beginning {
             marker: BootstrapMarker {
@@ -155,12 +155,12 @@ impl Bootstrap {
 
     async fn what_is_missing(
         &self,
-        leases: &[Lease],
+        leases: &[Arc<Lease>],
         marker: &BootstrapMarker,
     ) -> Result<Vec<NewLease>, BootstrapError> {
         let listing = self.directory.listing(self.access.rt.now()).await?;
         let by_shard: BTreeMap<ShardId, Lease> =
-            leases.iter().map(|lease| (lease.shard.clone(), lease.clone())).collect();
+            leases.iter().map(|lease| (lease.shard.clone(), Lease::clone(lease))).collect();
         let mut absences = Absences::default();
         absences.observe(&listing, &by_shard);
         self.access.rt.sleep(BETWEEN_LISTINGS).await;

@@ -131,8 +131,8 @@ impl Session {
             let begun = match self.access.scan().await {
                 Ok(scan) => {
                     let streams = Streams { arns: &arns, form: self.form };
-                    let of_stream = |lease: &Lease| streams.stream_of(lease) == Some(&stream);
-                    let leases: Vec<Lease> = scan.leases.into_iter().filter(of_stream).collect();
+                    let of_stream = |lease: &Arc<Lease>| streams.stream_of(lease) == Some(&stream);
+                    let leases: Vec<Arc<Lease>> = scan.leases.into_iter().filter(of_stream).collect();
                     let known = scan.markers.iter().find(|marker| marker.stream == stream);
                     bootstrap.run(&leases, known, since).await
                 }
@@ -356,7 +356,7 @@ impl Session {
 pub(super) fn leases_of(seen: &Observations, run: &StreamRun, form: KeyForm) -> BTreeMap<ShardId, Lease> {
     let arns = std::slice::from_ref(&run.setting.stream);
     let streams = Streams { arns, form };
-    let leases = seen.leases().values().map(|seen| &seen.item);
+    let leases = seen.leases().values().map(|seen| &*seen.item);
     leases
         .filter(|lease| streams.stream_of(lease).is_some())
         .map(|lease| (lease.shard.clone(), lease.clone()))

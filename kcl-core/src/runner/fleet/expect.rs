@@ -13,7 +13,7 @@ impl Fleet {
     /// Begins to watch what the plan expects.
     pub(super) fn look_out_for(&mut self, expected: Vec<LeaseKey>) {
         for key in self.expecting.begin(expected) {
-            let Some(lease) = self.seen.leases().get(&key).map(|seen| seen.item.clone()) else { continue };
+            let Some(lease) = self.seen.leases().get(&key).map(|seen| Lease::clone(&seen.item)) else { continue };
             let session = self.session.clone();
             self.jobs.push(Box::pin(async move {
                 let lease = session.handed_over(&lease).await;

@@ -9,6 +9,7 @@
 //! ```
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
@@ -137,7 +138,7 @@ impl Fleet {
         };
         let me = session.id.owner();
         let ours =
-            |lease: &&Lease| lease.owner.as_ref() == Some(&me) && !lease.evicted && !running.contains(&lease.key);
+            |lease: &&Arc<Lease>| lease.owner.as_ref() == Some(&me) && !lease.evicted && !running.contains(&lease.key);
         for lease in scan.leases.iter().filter(ours) {
             access.give_back(lease).await;
         }
