@@ -85,7 +85,7 @@ impl Access {
     pub(super) async fn look(&self) -> Result<Table, AdminError> {
         let scan = self.inner.scan().await?;
         Ok(Table {
-            leases: scan.leases.into_iter().map(|lease| (lease.key.clone(), lease)).collect(),
+            leases: scan.leases.into_iter().map(|lease| (lease.key.clone(), Arc::unwrap_or_clone(lease))).collect(),
             workers: scan.workers,
             markers: scan.markers,
             meta: scan.metas.first().copied(),

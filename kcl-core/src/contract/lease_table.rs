@@ -1,6 +1,7 @@
 //! The lease table: the only place where the workers of an application meet.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -172,10 +173,9 @@ pub struct ScanPage {
 /// What an item of the table is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-#[expect(clippy::large_enum_variant, reason = "nearly all items of a table are leases")]
 pub enum TableItem {
-    /// A lease.
-    Lease(Lease),
+    /// A lease. Whoever looks at thousands of them again and again moves none.
+    Lease(Arc<Lease>),
     /// A worker of the fleet.
     Worker(WorkerItem),
     /// Where an application began on a stream.

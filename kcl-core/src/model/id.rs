@@ -118,6 +118,8 @@ impl LeaseKey {
 pub struct WorkerId {
     /// Name and incarnation as they are written: asked for at every lease of a scan.
     owner: Owner,
+    /// The bytes of the name, so that nobody looks for its end: ids are compared all the time.
+    name: usize,
     incarnation: u64,
 }
 
@@ -132,14 +134,17 @@ impl WorkerId {
             0 => Err(IdError { what, why: "is empty" }),
             256.. => Err(IdError { what, why: "is longer than 255 bytes" }),
             _ if name.contains('/') => Err(IdError { what, why: "holds a slash" }),
-            _ => Ok(Self { owner: Owner(Arc::from(format!("{name}/{incarnation:016x}"))), incarnation }),
+            bytes => {
+                let owner = Owner(Arc::from(format!("{name}/{incarnation:016x}")));
+                Ok(Self { owner, name: bytes, incarnation })
+            }
         }
     }
 
     /// The name, the same in every run.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.owner.0.split_once('/').map_or("", |(name, _)| name)
+        self.owner.0.get(..self.name).unwrap_or_default()
     }
 
     /// The number of this run.

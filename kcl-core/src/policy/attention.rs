@@ -1,5 +1,7 @@
 //! Leases that nobody reads although they are not finished: those that wait for a parent, and those that wait for an operator.
 
+use std::sync::Arc;
+
 use super::observe::{Observations, Seen};
 use super::round::{Streams, parent_keys};
 use crate::contract::Mono;
@@ -30,11 +32,11 @@ pub(crate) struct Stopped {
 /// The unfinished leases of these streams of which a parent has an unfinished lease.
 pub(crate) fn blocked(seen: &Observations, streams: &Streams<'_>) -> Vec<Blocked> {
     let unfinished = |key: &LeaseKey| seen.leases().get(key).filter(|parent| !parent.item.is_finished());
-    let blocked = |lease: &Seen<Lease>| {
+    let blocked = |lease: &Seen<Arc<Lease>>| {
         let parents = parent_keys(&lease.item, streams);
         let parents: Vec<ShardId> =
             parents.iter().filter_map(unfinished).map(|parent| parent.item.shard.clone()).collect();
-        let Lease { shard, key, .. } = &lease.item;
+        let Lease { shard, key, .. } = &*lease.item;
         (!parents.is_empty()).then(|| Blocked { shard: shard.clone(), lease: key.clone(), parents, since: lease.since })
     };
     let open = seen.leases().values().filter(|lease| !lease.item.is_finished() && lease.item.stop.is_none());
@@ -45,8 +47,8 @@ pub(crate) fn blocked(seen: &Observations, streams: &Streams<'_>) -> Vec<Blocked
 pub(crate) fn stopped(seen: &Observations, streams: &Streams<'_>) -> Vec<Stopped> {
     let stopped_ones = seen.leases().values().filter(|lease| lease.item.stop.is_some());
     let ours = stopped_ones.filter(|lease| streams.stream_of(&lease.item).is_some());
-    let stopped = |lease: &Seen<Lease>| {
-        let Lease { shard, key, stop, checkpoint, .. } = &lease.item;
+    let stopped = |lease: &Seen<Arc<Lease>>| {
+        let Lease { shard, key, stop, checkpoint, .. } = &*lease.item;
         let reason = stop.clone().filter(|_| !lease.item.is_finished())?;
         Some(Stopped { shard: shard.clone(), lease: key.clone(), reason, checkpoint: *checkpoint, since: lease.since })
     };
@@ -78,8 +80,8 @@ mod tests {
             lease("d", Some("c"), Checkpoint::TrimHorizon, None),
         ];
         let (mut seen, first) = (Observations::default(), Mono::new(Duration::from_secs(7)));
-        seen.scanned(leases.clone(), vec![], first);
-        seen.scanned(leases, vec![], Mono::new(Duration::from_secs(9)));
+        seen.saw(leases.clone(), vec![], first);
+        seen.saw(leases, vec![], Mono::new(Duration::from_secs(9)));
         let streams = Streams { arns: &[stream], form: KeyForm::Bare };
         let blocked = blocked(&seen, &streams);
         assert_eq!(blocked.len(), 1);

@@ -5,6 +5,7 @@
 //! write or a moment's delay: a lease that nobody takes in time is anyone's.
 
 mod pairing;
+mod rest;
 mod seats;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -121,12 +121,12 @@ mod tests {
         let mut items: Vec<WorkerItem> = (0..6).map(|n| item(n, WorkerState::Live)).collect();
         items[4].state = WorkerState::Fenced;
         items[3].state = WorkerState::Evicted;
-        seen.scanned(vec![], items, Mono::new(SECOND));
+        seen.saw(vec![], items, Mono::new(SECOND));
         let watched = |n| watched(&seen, &id(n));
         assert_eq!(watched(5), [id(3), id(2)]);
         assert_eq!(watched(1), [id(0), id(5)]);
         assert_eq!(watched(0), [id(5), id(3)]);
-        seen.scanned(vec![], vec![item(1, WorkerState::Live)], Mono::new(SECOND));
+        seen.saw(vec![], vec![item(1, WorkerState::Live)], Mono::new(SECOND));
         assert_eq!(super::watched(&seen, &id(1)), []);
     }
 }

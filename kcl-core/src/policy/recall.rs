@@ -21,7 +21,7 @@ pub(crate) fn recalled<'a>(seen: &'a Observations, own: &Own<'_>, streams: &Stre
     let me = own.id.owner();
     seen.leases()
         .values()
-        .map(|lease| &lease.item)
+        .map(|lease| &*lease.item)
         .filter(|lease| lease.evicted && lease.owner.as_ref() == Some(&me) && wants_an_owner(lease))
         .filter(|lease| streams.stream_of(lease).is_some())
         .filter(|lease| !own.held.contains(&lease.key) && !own.pending.contains(&lease.key))
@@ -83,7 +83,7 @@ mod tests {
         let line =
             || vec![lease("s-1", None, None), lease("s-2", Some("s-1"), None), lease("s-3", Some("s-2"), Some(2))];
         let mut seen = Observations::default();
-        seen.scanned(line(), vec![], Mono::default());
+        seen.saw(line(), vec![], Mono::default());
         let waits = |seen: &Observations, mode| with_own(mode, |own, streams| awaited(seen, own, streams).len());
         assert_eq!((waits(&seen, Liveness::PerWorker), waits(&seen, Liveness::PerLease)), (2, 0));
         let asked = seen.asking();
@@ -92,7 +92,7 @@ mod tests {
         let mut done = line();
         done[1].checkpoint = Checkpoint::ShardEnd;
         let mut seen = Observations::default();
-        seen.scanned(done, vec![], Mono::default());
+        seen.saw(done, vec![], Mono::default());
         assert_eq!(waits(&seen, Liveness::PerWorker), 0, "as it always is");
     }
 
@@ -102,7 +102,7 @@ mod tests {
         let evicted = mine.after(&LeaseWrite::evict(worker(2).owner()));
         let recalled = |lease: &Lease| {
             let mut seen = Observations::default();
-            seen.scanned(vec![lease.clone()], vec![], Mono::default());
+            seen.saw(vec![lease.clone()], vec![], Mono::default());
             with_own(Liveness::PerWorker, |own, streams| recalled(&seen, own, streams).len())
         };
         assert_eq!((recalled(&mine), recalled(&evicted)), (0, 1));
@@ -113,11 +113,11 @@ mod tests {
     fn a_held_lease_is_doubtful_when_another_has_written_it_or_it_is_gone() {
         let mine = lease("s-1", None, Some(1));
         let mut seen = Observations::default();
-        seen.scanned(vec![mine.clone()], vec![], Mono::default());
+        seen.saw(vec![mine.clone()], vec![], Mono::default());
         assert!(!is_doubtful(&seen, &mine.key, mine.counter) && !is_doubtful(&seen, &mine.key, mine.counter.next()));
-        seen.scanned(vec![mine.after(&LeaseWrite::renew())], vec![], Mono::default());
+        seen.saw(vec![mine.after(&LeaseWrite::renew())], vec![], Mono::default());
         assert!(is_doubtful(&seen, &mine.key, mine.counter));
-        seen.scanned(vec![], vec![], Mono::default());
+        seen.saw(vec![], vec![], Mono::default());
         assert!(is_doubtful(&seen, &mine.key, mine.counter));
     }
 }

@@ -1,6 +1,7 @@
 //! One round of a worker's look at its fleet: what it sees becomes the view that the plan decides on.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::balance::{LeaseHold, LeaseView, Limits, View, WorkerView};
@@ -71,6 +72,24 @@ fn is_silent(worker: &Seen<WorkerItem>, timing: LeaseTiming, now: Mono) -> bool 
     worker.seen_to_stand_still(timing.duration(), timing.renew_every(), now)
 }
 
+/// Whether nobody is late with anything: each other worker lives, and each lease that somebody should own has moved lately, where
+/// leases must.
+pub(crate) fn all_show_life(
+    seen: &Observations,
+    me: &WorkerId,
+    liveness: Liveness,
+    timing: LeaseTiming,
+    now: Mono,
+) -> bool {
+    let lives = |worker: &Seen<WorkerItem>| {
+        let counts = worker.item.state == WorkerState::Live && worker.item.counter != LeaseCounter(0);
+        counts && !worker.stood_still(timing.duration(), now)
+    };
+    let mut leases = seen.leases().values().filter(|lease| wants_an_owner(&lease.item));
+    seen.workers().values().all(|worker| worker.item.id == *me || lives(worker))
+        && (liveness == Liveness::PerWorker || leases.all(|lease| !lease.stood_still(timing.duration(), now)))
+}
+
 /// How many other workers live and stay.
 pub(crate) fn successors(seen: &Observations, me: &WorkerId, timing: LeaseTiming, now: Mono) -> usize {
     let stays = |worker: &&Seen<WorkerItem>| worker.item.id != *me && worker.item.state == WorkerState::Live;
@@ -78,7 +97,7 @@ pub(crate) fn successors(seen: &Observations, me: &WorkerId, timing: LeaseTiming
 }
 
 /// Whether another owner must renew the lease.
-fn watched(lease: &Seen<Lease>, own: &Own<'_>) -> bool {
+fn watched(lease: &Seen<Arc<Lease>>, own: &Own<'_>) -> bool {
     wants_an_owner(&lease.item) && !lease.item.evicted && !own.held.contains(&lease.item.key)
 }
 
@@ -136,7 +155,7 @@ pub(crate) fn view(
     View { me: own.id.clone(), workers: live_workers(seen, own, &negligent, timing, now), leases, now, limits }
 }
 
-fn hold(seen: &Observations, lease: &Seen<Lease>, own: &Own<'_>, timing: LeaseTiming, now: Mono) -> LeaseHold {
+fn hold(seen: &Observations, lease: &Seen<Arc<Lease>>, own: &Own<'_>, timing: LeaseTiming, now: Mono) -> LeaseHold {
     let me = own.id.owner();
     if own.held.contains(&lease.item.key) || own.pending.contains(&lease.item.key) {
         return LeaseHold::Held { by: me, since: lease.owner_since };
@@ -200,7 +219,7 @@ pub(crate) fn estate<'a>(
     seen.leases()
         .values()
         .filter(|lease| lease.item.owner.as_ref() == Some(&owner) && seen.owner_gone_since(lease).is_some())
-        .map(|lease| &lease.item)
+        .map(|lease| &*lease.item)
         .filter(|lease| wants_an_owner(lease) && streams.stream_of(lease).is_some())
         .filter(|lease| !own.held.contains(&lease.key) && !own.pending.contains(&lease.key))
         .filter(|lease| parents_done(seen, lease, streams) && !awaited.contains(&lease.key))
@@ -220,7 +239,7 @@ pub(crate) fn unclaimed<'a>(seen: &'a Observations, own: &Own<'_>, streams: &Str
     let me: Owner = own.id.owner();
     seen.leases()
         .values()
-        .map(|lease| &lease.item)
+        .map(|lease| &*lease.item)
         .filter(|lease| lease.owner.as_ref() == Some(&me) && wants_an_owner(lease))
         .filter(|lease| !lease.evicted || planted::is(Bug::EvictedTakesBack))
         .filter(|_| !planted::is(Bug::OwnNeverTakenUp))

@@ -90,7 +90,7 @@ impl MemoryLeaseTable {
 
     /// Puts a lease as it stands, over whatever has that key: a state that another program or an operator left.
     pub fn put_lease(&self, lease: Lease) {
-        self.lock().commit(vec![(lease.key.to_string(), Some(Item::new(TableItem::Lease(lease))))]);
+        self.lock().commit(vec![(lease.key.to_string(), Some(Item::lease_of(lease)))]);
     }
 
     /// Adds an attribute that this library does not know to an item, and says whether there is such an item.
@@ -120,6 +120,10 @@ impl Item {
         Self { body, unknown: BTreeMap::new() }
     }
 
+    fn lease_of(lease: Lease) -> Self {
+        Self::new(TableItem::Lease(Arc::new(lease)))
+    }
+
     fn lease(&self) -> Option<&Lease> {
         match &self.body {
             TableItem::Lease(lease) => Some(lease),
@@ -130,6 +134,10 @@ impl Item {
     /// The same item with another body.
     fn with(&self, body: TableItem) -> Self {
         Self { body, unknown: self.unknown.clone() }
+    }
+
+    fn with_lease(&self, lease: Lease) -> Self {
+        self.with(TableItem::Lease(Arc::new(lease)))
     }
 }
 
@@ -260,7 +268,7 @@ impl LeaseTable for MemoryLeaseTable {
             return Err(conflict(item.lease(), "create"));
         }
         let created = lease.created();
-        state.commit(vec![(lease.key.to_string(), Some(Item::new(TableItem::Lease(created.clone()))))]);
+        state.commit(vec![(lease.key.to_string(), Some(Item::lease_of(created.clone())))]);
         Ok(created)
     }
 
@@ -268,7 +276,7 @@ impl LeaseTable for MemoryLeaseTable {
         let mut state = self.lock();
         let (item, lease) = state.guarded(key, seen, "write")?;
         let next = lease.after(write);
-        let item = item.with(TableItem::Lease(next.clone()));
+        let item = item.with_lease(next.clone());
         state.commit(vec![(key.to_string(), Some(item))]);
         Ok(next)
     }
@@ -282,11 +290,11 @@ impl LeaseTable for MemoryLeaseTable {
         let mut state = self.lock();
         let (item, lease) = state.guarded(parent, seen, "finish")?;
         let finish = LeaseWrite::finish(children.iter().map(|child| child.shard.clone()).collect());
-        let mut changes = vec![(parent.to_string(), Some(item.with(TableItem::Lease(lease.after(&finish)))))];
+        let mut changes = vec![(parent.to_string(), Some(item.with_lease(lease.after(&finish))))];
         let mut created = Vec::new();
         for child in children.iter().filter(|child| !state.items.contains_key(child.key.as_str())) {
             created.push(child.created());
-            changes.push((child.key.to_string(), Some(Item::new(TableItem::Lease(child.created())))));
+            changes.push((child.key.to_string(), Some(Item::lease_of(child.created()))));
         }
         state.commit(changes);
         Ok(created)
@@ -301,7 +309,7 @@ impl LeaseTable for MemoryLeaseTable {
         let mut changes = Vec::new();
         for GuardedWrite { key, seen, write } in writes {
             let (item, lease) = state.guarded(key, seen, op)?;
-            changes.push((key.to_string(), Some(item.with(TableItem::Lease(lease.after(write))))));
+            changes.push((key.to_string(), Some(item.with_lease(lease.after(write)))));
         }
         state.commit(changes);
         Ok(())
@@ -453,12 +461,12 @@ mod tests {
         assert_eq!(table.scan(None).await.expect("scanned").items, []);
 
         let taken = table.write(&a.key, &a.guard(), &LeaseWrite::take(owner)).await.expect("taken");
-        assert_eq!(table.scan(None).await.expect("scanned").items, [TableItem::Lease(a.clone())]);
+        assert_eq!(table.scan(None).await.expect("scanned").items, [TableItem::Lease(Arc::new(a.clone()))]);
         assert_eq!(table.get(&a.key).await.expect("read"), Some(taken.clone()));
 
         table.delete(&taken.key, &taken.guard()).await.expect("deleted");
         let first = table.scan(None).await.expect("scanned");
-        assert_eq!(first.items, [TableItem::Lease(a)]);
+        assert_eq!(first.items, [TableItem::Lease(Arc::new(a))]);
         let second = table.scan(first.next).await.expect("scanned");
         assert_eq!((second.items.len(), second.next), (1, None));
 

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use futures::stream::{self, StreamExt, TryStreamExt};
+
 use super::directory::Directory;
 use super::take::TableAccess;
 use crate::contract::{BootstrapMarker, LeaseError, LeaseErrorKind, Mono, ShardIterator, SourceError, StreamSource};
@@ -49,6 +51,9 @@ const MOST_LATEST_ITERATORS: usize = 64;
 /// Tries of one creation before the whole beginning is tried again.
 const CREATE_TRIES: u32 = 6;
 
+/// Creations under way at once.
+const CREATIONS: usize = 64;
+
 /// Listings that are made until one is whole.
 const LISTINGS: usize = 5;
 
@@ -57,20 +62,20 @@ const BETWEEN_LISTINGS: Duration = Duration::from_secs(2);
 
 impl Bootstrap {
     /// Fixes the beginning if it is not fixed yet, and sees to it that all first leases exist. `leases` and `known` are what a
-    /// scan showed of the stream; `watched_since` is since when this worker has tried.
+    /// scan showed of the stream; `fixed_since` is since when this worker has seen that it is fixed, now where it has not.
     ///
     /// Several workers may do this at once: the first fixes the marker and creates the leases; the others wait for it, and step in
     /// when it has not come to an end within a lease duration.
     pub(crate) async fn run(
         &self,
-        leases: &[Lease],
+        leases: &[Arc<Lease>],
         known: Option<&BootstrapMarker>,
-        watched_since: Mono,
+        fixed_since: Mono,
     ) -> Result<Option<Begun>, BootstrapError> {
         if let Some(marker) = known.filter(|marker| marker.complete) {
             return Ok(Some(Begun { marker: marker.clone(), latest: BTreeMap::new() }));
         }
-        let waits = self.access.rt.now().since(watched_since) < self.access.timing.duration();
+        let waits = self.access.rt.now().since(fixed_since) < self.access.timing.duration();
         if known.is_some() && waits {
             return Ok(None);
         }
@@ -87,15 +92,15 @@ impl Bootstrap {
             (true, Some(listing)) => (lineage::frontier(&listing, self.form, &marker, &mine.closed), mine.latest),
             _ => (self.what_is_missing(leases, &marker).await?, BTreeMap::new()),
         };
-        for lease in &new {
-            self.create(lease).await?;
-        }
+        // Side by side: one after the other, ten thousand would take longer than the others wait before they step in.
+        let creations = stream::iter(new).map(Ok);
+        creations.try_for_each_concurrent(CREATIONS, |lease| self.create(lease)).await?;
         self.access.bounded(self.access.table.complete_marker(&self.stream)).await?;
         Ok(Some(Begun { marker: BootstrapMarker { complete: true, ..marker }, latest }))
     }
 
     /// The beginning that this worker would fix. A table that has leases of the stream already (a Java fleet's) has begun long ago.
-    async fn my_beginning(&self, leases: &[Lease]) -> Result<Beginning, BootstrapError> {
+    async fn my_beginning(&self, leases: &[Arc<Lease>]) -> Result<Beginning, BootstrapError> {
         let begun_long_ago = !leases.is_empty();
         let mut beginning = Beginning {
             marker: BootstrapMarker {
@@ -155,12 +160,12 @@ impl Bootstrap {
 
     async fn what_is_missing(
         &self,
-        leases: &[Lease],
+        leases: &[Arc<Lease>],
         marker: &BootstrapMarker,
     ) -> Result<Vec<NewLease>, BootstrapError> {
         let listing = self.directory.listing(self.access.rt.now()).await?;
         let by_shard: BTreeMap<ShardId, Lease> =
-            leases.iter().map(|lease| (lease.shard.clone(), lease.clone())).collect();
+            leases.iter().map(|lease| (lease.shard.clone(), Lease::clone(lease))).collect();
         let mut absences = Absences::default();
         absences.observe(&listing, &by_shard);
         self.access.rt.sleep(BETWEEN_LISTINGS).await;
@@ -170,8 +175,8 @@ impl Bootstrap {
         Ok(missing.into_iter().map(|missing| missing.lease).collect())
     }
 
-    async fn create(&self, lease: &NewLease) -> Result<(), LeaseError> {
-        match self.access.tried(CREATE_TRIES, || self.access.table.create(lease)).await {
+    async fn create(&self, lease: NewLease) -> Result<(), LeaseError> {
+        match self.access.tried(CREATE_TRIES, || self.access.table.create(&lease)).await {
             // Another worker was faster.
             Err(error) if !matches!(error.kind(), LeaseErrorKind::Conflict { .. }) => Err(error),
             _ => Ok(()),

@@ -7,10 +7,12 @@
 //! ```
 //! Every request runs beside the loop as a [`Job`], so that a slow table delays nobody. The loop holds no policy.
 
+mod alarm;
 mod expect;
 mod follow;
 mod leave;
 mod recall;
+mod rest;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,8 +43,8 @@ use crate::policy::tenure::{Tenure, Validity};
 use crate::surface::event::EventKind;
 use crate::surface::metrics;
 
+use rest::Rest;
 pub(super) use watch::WorkerAnswer;
-use watch::expired;
 
 /// A request that runs beside the loop, and what it brings.
 pub(super) type Job = BoxFuture<'static, Done>;
@@ -119,6 +121,8 @@ pub(crate) struct Fleet {
     session: Arc<Session>,
     seen: Observations,
     balance: Balance,
+    /// Set while there is nothing to plan.
+    rest: Option<Rest>,
     streams: BTreeMap<StreamArn, StreamRun>,
     /// All streams that were begun with, those too that are not ready yet.
     begun: BTreeSet<StreamArn>,
@@ -169,6 +173,7 @@ impl Fleet {
             session,
             seen: Observations::default(),
             balance: Balance::default(),
+            rest: None,
             streams: BTreeMap::new(),
             begun: BTreeSet::new(),
             held: BTreeMap::new(),
@@ -205,18 +210,14 @@ impl Fleet {
         }
         let fenced = loop {
             session.board.turned();
+            let alarm = self.next_alarm();
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break false,
                 () = &mut stay => break true,
                 Some((key, end)) = self.ended.recv() => self.consumer_ended(&key, end),
                 Some(done) = self.jobs.next(), if !self.jobs.is_empty() => self.done(done),
-                () = session.rt().sleep_until(self.next_observation), if !self.observing => self.observe(),
-                () = session.rt().sleep_until(self.next_watch) => self.watch(),
-                // The take names the counter that stood still, so it needs no other look.
-                () = expired(session.rt(), self.next_expiry), if self.next_expiry.is_some() => self.lease_expired(),
-                // Shows that the loop turns while there is nothing to do.
-                () = session.rt().sleep(session.access.timing.renew_every()) => {}
+                () = session.rt().sleep_until(alarm) => self.alarm(),
             }
         };
         if fenced { WorkEnd::Fenced } else { WorkEnd::Shutdown }
@@ -261,6 +262,7 @@ impl Fleet {
                 self.look_now();
             }
             Done::Begun(run) => {
+                self.rest = None;
                 self.streams.insert(run.setting.stream.clone(), *run);
                 // Its leases exist: look at once.
                 self.look_now();
@@ -310,6 +312,9 @@ impl Fleet {
 
     /// Carries out this worker's lines of the plan.
     fn act(&mut self, now: Mono) {
+        if self.stays_at_rest(now) {
+            return;
+        }
         let session = self.session.clone();
         let timing = session.access.timing;
         let held = self.held_keys();
@@ -318,6 +323,7 @@ impl Fleet {
         let streams = Streams { arns: &arns, form: session.form };
         let view = round::view(&self.seen, &own, &streams, session.limits(), timing, now);
         let (blocked, stopped) = (attention::blocked(&self.seen, &streams), attention::stopped(&self.seen, &streams));
+        let waits = !blocked.is_empty();
         session.board.seen(view.workers.len(), view.leases.len(), blocked, stopped);
         for run in self.streams.values() {
             run.setting.directory.shared_by(view.workers.len() * self.streams.len());
@@ -333,7 +339,8 @@ impl Fleet {
         }
         let unclaimed = round::unclaimed(&self.seen, &self.own(&held), &streams);
         let unclaimed: Vec<Lease> = unclaimed.into_iter().cloned().collect();
-        let workers = view.workers.len();
+        let (workers, jobs) = (view.workers.len(), self.jobs.len());
+        let at_rest = !waits && self.balance.is_at_rest(&view, &plan);
         let coming = self.pending.len();
         self.pace = pacing::pace(
             session.liveness,
@@ -351,6 +358,10 @@ impl Fleet {
         }
         self.look_after(&held, now);
         self.look_out_for(plan.expected);
+        // Whatever was begun is a job.
+        if at_rest && self.jobs.len() == jobs {
+            self.come_to_rest(workers);
+        }
         self.discover(now, workers);
         self.set_next_expiry(now);
     }
@@ -358,7 +369,7 @@ impl Fleet {
     fn carry_out(&mut self, planned: Move, streams: &Streams<'_>) {
         match planned {
             Move::Take(key) => {
-                let Some(lease) = self.seen.leases().get(&key).map(|seen| seen.item.clone()) else { return };
+                let Some(lease) = self.seen.leases().get(&key).map(|seen| Lease::clone(&seen.item)) else { return };
                 let reason = match (&lease.owner, lease.counter.0, &lease.intended_for) {
                     (Some(_), _, _) => StartReason::TakenOver,
                     (None, 0, None) => StartReason::New,
@@ -373,7 +384,7 @@ impl Fleet {
             }
             Move::Evict(key) if planted::is(Bug::TheftNotEviction) => self.carry_out(Move::Take(key), streams),
             Move::Evict(key) => {
-                let Some(lease) = self.seen.leases().get(&key).map(|seen| seen.item.clone()) else { return };
+                let Some(lease) = self.seen.leases().get(&key).map(|seen| Lease::clone(&seen.item)) else { return };
                 if let (Liveness::PerWorker, Some(owner)) = (self.session.liveness, &lease.owner) {
                     return self.evict_worker(owner);
                 }
@@ -450,11 +461,13 @@ impl Fleet {
         let (holding, keeper) = session.spawn_keeper(tenure, &run.setting);
         let consumer = session.spawn_consumer(&run.setting, &holding, &give_up, info, latest, self.ending.clone());
         let key = lease.key;
+        self.rest = None;
         self.held.insert(key, Held { holding, give_up, _keeper: keeper, consumer });
         metrics::owned(self.held.len());
     }
 
     fn consumer_ended(&mut self, key: &LeaseKey, end: ConsumerEnd) {
+        self.rest = None;
         self.held.remove(key);
         self.session.board.end(key);
         metrics::owned(self.held.len());

@@ -105,12 +105,7 @@ impl Session {
     }
 
     /// Brings a stream to its beginning.
-    pub(super) async fn begin(
-        self: Arc<Self>,
-        stream: StreamArn,
-        subscription: Arc<Subscription>,
-        since: Mono,
-    ) -> Done {
+    pub(super) async fn begin(self: Arc<Self>, stream: StreamArn, subscription: Arc<Subscription>) -> Done {
         let rt = self.rt().clone();
         let source = self.source.clone();
         let timeout = self.config.source_timeout;
@@ -127,13 +122,19 @@ impl Session {
         // A lease that does not name its stream is of the first.
         let mut arns: Vec<StreamArn> = self.streams.iter().map(|(stream, _)| stream.clone()).collect();
         arns.push(stream.clone());
+        // A listing of many shards takes longer than a lease lasts: only what was seen to be fixed was left to another for long.
+        let mut fixed_since = None;
         loop {
             let begun = match self.access.scan().await {
                 Ok(scan) => {
                     let streams = Streams { arns: &arns, form: self.form };
-                    let of_stream = |lease: &Lease| streams.stream_of(lease) == Some(&stream);
-                    let leases: Vec<Lease> = scan.leases.into_iter().filter(of_stream).collect();
+                    let of_stream = |lease: &Arc<Lease>| streams.stream_of(lease) == Some(&stream);
+                    let leases: Vec<Arc<Lease>> = scan.leases.into_iter().filter(of_stream).collect();
                     let known = scan.markers.iter().find(|marker| marker.stream == stream);
+                    let since = match known {
+                        Some(_) => *fixed_since.get_or_insert(rt.now()),
+                        None => rt.now(),
+                    };
                     bootstrap.run(&leases, known, since).await
                 }
                 Err(error) => Err(error.into()),
@@ -356,7 +357,7 @@ impl Session {
 pub(super) fn leases_of(seen: &Observations, run: &StreamRun, form: KeyForm) -> BTreeMap<ShardId, Lease> {
     let arns = std::slice::from_ref(&run.setting.stream);
     let streams = Streams { arns, form };
-    let leases = seen.leases().values().map(|seen| &seen.item);
+    let leases = seen.leases().values().map(|seen| &*seen.item);
     leases
         .filter(|lease| streams.stream_of(lease).is_some())
         .map(|lease| (lease.shard.clone(), lease.clone()))

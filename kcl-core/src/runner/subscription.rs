@@ -51,8 +51,8 @@ impl Subscription {
 
 /// The streams that leases belong to, where that is known.
 pub(crate) fn owned_by<'a>(
-    leases: &'a [Lease],
+    leases: &'a [Arc<Lease>],
     streams: &'a crate::policy::round::Streams<'a>,
 ) -> impl Iterator<Item = (&'a StreamArn, &'a Lease)> {
-    leases.iter().filter_map(|lease| Some((streams.stream_of(lease).or(lease.stream.as_ref())?, lease)))
+    leases.iter().filter_map(|lease| Some((streams.stream_of(lease).or(lease.stream.as_ref())?, &**lease)))
 }

@@ -23,7 +23,7 @@ pub(crate) struct TableAccess {
 /// A whole scan.
 #[derive(Debug, Default)]
 pub(crate) struct Scan {
-    pub(crate) leases: Vec<Lease>,
+    pub(crate) leases: Vec<Arc<Lease>>,
     pub(crate) workers: Vec<WorkerItem>,
     pub(crate) markers: Vec<BootstrapMarker>,
     pub(crate) metas: Vec<TableMeta>,

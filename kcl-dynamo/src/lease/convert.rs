@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_dynamodb::primitives::Blob;
@@ -33,7 +34,7 @@ pub(super) fn table_item(item: &Item) -> TableItem {
         TYPE_WORKER => worker_of(item).map(TableItem::Worker),
         TYPE_MARKER => marker_of(item).map(TableItem::Marker),
         TYPE_META => meta_of(item).map(TableItem::Meta),
-        _ => lease_of(item).map(TableItem::Lease),
+        _ => lease_of(item).map(Arc::new).map(TableItem::Lease),
     };
     read.unwrap_or_else(|why| {
         let key = text(item, LEASE_KEY).ok().flatten().unwrap_or_default().to_owned();

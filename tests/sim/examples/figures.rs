@@ -1,35 +1,41 @@
 //! Prints what it costs fleets when workers come, go and die:
-//! `cargo run --release -p sim --example figures -- 10x100 100x10000`, workers × shards.
+//! `cargo run --release -p sim --example figures -- per-worker 10x100 100x10000`, workers × shards.
 //!
-//! A fleet of a hundred workers and ten thousand shards takes minutes. With `quick` before the sizes, shards may be moved sooner,
-//! and only one worker comes or goes at a time.
+//! Words before the sizes: `per-lease` (the default) or `per-worker`, how a death is seen; `quick`, shards may be moved sooner, and only one
+//! worker comes or goes at a time. A fleet of a hundred workers and ten thousand shards takes minutes.
 
 use std::time::Duration;
 
+use kcl_core::Liveness;
 use sim::figures::{HEAD, Measure};
 
 fn main() {
-    let mut sizes: Vec<String> = std::env::args().skip(1).collect();
-    let quick = sizes.first().is_some_and(|first| first == "quick");
-    if quick {
-        sizes.remove(0);
-    }
+    let (mut quick, mut liveness) = (false, Liveness::PerLease);
     println!("{HEAD}");
-    for size in sizes {
-        let parsed =
-            size.split_once('x').and_then(|(workers, shards)| Some((workers.parse().ok()?, shards.parse().ok()?)));
-        let Some((workers, shards)) = parsed else {
-            eprintln!("{size} is not of the form 10x100");
-            continue;
-        };
-        let mut measure = Measure::new(workers, shards);
-        if quick {
-            let soon = Duration::from_secs(5);
-            measure.config = measure.config.with_min_hold(soon).with_settle(soon);
-            measure.thirds = false;
-        }
-        for figure in measure.run(1) {
-            println!("{figure}");
+    for word in std::env::args().skip(1) {
+        match word.as_str() {
+            "quick" => quick = true,
+            "per-lease" => liveness = Liveness::PerLease,
+            "per-worker" => liveness = Liveness::PerWorker,
+            size => match parsed(size) {
+                Some((workers, shards)) => print(Measure::new(workers, shards), liveness, quick),
+                None => eprintln!("{size} is not of the form 10x100"),
+            },
         }
     }
+}
+
+fn parsed(size: &str) -> Option<(usize, usize)> {
+    let (workers, shards) = size.split_once('x')?;
+    Some((workers.parse().ok()?, shards.parse().ok()?))
+}
+
+fn print(mut measure: Measure, liveness: Liveness, quick: bool) {
+    measure.config = measure.config.with_liveness(Some(liveness));
+    if quick {
+        let soon = Duration::from_secs(5);
+        measure.config = measure.config.with_min_hold(soon).with_settle(soon);
+        measure.thirds = false;
+    }
+    measure.tell(1, |figure| println!("{figure}"));
 }

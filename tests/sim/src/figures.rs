@@ -77,7 +77,15 @@ impl Measure {
     /// The fleet does not come to rest, or something that must never happen has happened.
     #[must_use]
     pub fn run(self, seed: u64) -> Vec<Figure> {
-        crate::run(seed, |sim| async move { Run::start(sim, self).await.changes().await })
+        self.tell(seed, |_| {})
+    }
+
+    /// As [`Measure::run`], and tells each figure as soon as it is known.
+    ///
+    /// # Panics
+    /// As [`Measure::run`].
+    pub fn tell(self, seed: u64, tell: impl Fn(&Figure)) -> Vec<Figure> {
+        crate::run(seed, |sim| async move { Run::start(sim, self).await.changes(&tell).await })
     }
 }
 
@@ -89,7 +97,6 @@ struct Run {
     members: Vec<Member>,
     named: usize,
     repeated: u64,
-    figures: Vec<Figure>,
 }
 
 impl Run {
@@ -101,7 +108,7 @@ impl Run {
         if measure.writes > 0 {
             let _writer = workload.start(&sim, &fleet.service, &fleet.table);
         }
-        let mut run = Self { sim, fleet, members: Vec::new(), named: 0, repeated: 0, figures: Vec::new(), measure };
+        let mut run = Self { sim, fleet, members: Vec::new(), named: 0, repeated: 0, measure };
         run.join(run.measure.workers);
         run.rest().await;
         run
@@ -135,32 +142,38 @@ impl Run {
         }
     }
 
-    async fn changes(mut self) -> Vec<Figure> {
+    async fn changes(mut self, tell: impl Fn(&Figure)) -> Vec<Figure> {
         let third = (self.measure.workers / 3).max(1);
-        self.change("one joins", |run| run.join(1)).await;
-        self.stop("one stops", 1).await;
+        let mut figures = Vec::new();
+        let mut note = |figure: Figure| {
+            tell(&figure);
+            figures.push(figure);
+        };
+        note(self.change("one joins", |run| run.join(1)).await);
+        note(self.stop("one stops", 1).await);
         if self.measure.thirds && third > 1 {
-            self.change("a third more join", move |run| run.join(third)).await;
-            self.stop("as many stop", third).await;
+            note(self.change("a third more join", move |run| run.join(third)).await);
+            note(self.stop("as many stop", third).await);
         }
-        self.change("one crashes", |run| run.members.remove(0).crash()).await;
-        self.figures
+        note(self.change("one crashes", |run| run.members.remove(0).crash()).await);
+        figures
     }
 
-    async fn stop(&mut self, change: &'static str, count: usize) {
+    async fn stop(&mut self, change: &'static str, count: usize) -> Figure {
         let mut stopping: Vec<Member> = self.members.drain(..count).collect();
         for member in &stopping {
             member.handle().expect("it runs").shutdown();
         }
-        self.change(change, |_| {}).await;
+        let figure = self.change(change, |_| {}).await;
         for member in stopping.drain(..) {
             let report = member.main.await.expect("alive").expect("a report");
             assert_eq!(report.abandoned, 0, "{change}");
         }
+        figure
     }
 
     /// Makes a change, waits until the fleet is at rest, and reads off what that cost.
-    async fn change(&mut self, change: &'static str, make: impl FnOnce(&mut Self)) {
+    async fn change(&mut self, change: &'static str, make: impl FnOnce(&mut Self)) -> Figure {
         let workers = self.fleet.owners.counts().len();
         let (began, crash) = (self.sim.now(), change == "one crashes");
         make(self);
@@ -183,7 +196,7 @@ impl Run {
         let verdict = self.fleet.verdict();
         assert!(verdict.violations.is_empty(), "{verdict}");
         let repeated = verdict.repeated - std::mem::replace(&mut self.repeated, verdict.repeated);
-        self.figures.push(Figure {
+        Figure {
             change,
             workers,
             shards: self.measure.shards,
@@ -192,6 +205,6 @@ impl Run {
             worst: unowned.last().copied().unwrap_or_default(),
             whole,
             repeated,
-        });
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Scans.
 
+use std::sync::Arc;
+
 use super::support::{full, millis, plain, stream, worker};
 use super::{CaseResult, LeaseTableBed};
 use crate::contract::{
@@ -29,7 +31,7 @@ pub(super) async fn a_scan_sees_every_item_once_over_its_pages(bed: &dyn LeaseTa
     let mut expected = Vec::new();
     for n in 0..40 {
         let new = NewLease { root: n % 2 == 0, ..full(&format!("shardId-{n:08}")) };
-        expected.push(TableItem::Lease(table.create(&new).await?));
+        expected.push(TableItem::Lease(Arc::new(table.create(&new).await?)));
     }
     expected.push(TableItem::Worker(table.register_worker(&worker(7), 100).await?));
     let marker = BootstrapMarker { stream: stream(), at: millis(5), start: StartPosition::Latest, complete: false };

@@ -14,7 +14,7 @@ impl Fleet {
     pub(super) fn look_out_for(&mut self, expected: Vec<LeaseKey>) {
         let (now, linger) = (self.session.rt().now(), self.session.limits().claim_deadline);
         for (key, unwanted) in self.expecting.begin(expected, now, linger) {
-            let lease = self.seen.leases().get(&key).map(|seen| seen.item.clone());
+            let lease = self.seen.leases().get(&key).map(|seen| Lease::clone(&seen.item));
             let session = self.session.clone();
             self.jobs.push(Box::pin(async move {
                 let lease = match lease {

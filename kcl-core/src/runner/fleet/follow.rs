@@ -11,8 +11,7 @@ use crate::surface::event::EventKind;
 impl Fleet {
     pub(super) fn begin(&mut self, stream: StreamArn, subscription: Arc<Subscription>) {
         if self.begun.insert(stream.clone()) {
-            let now = self.session.rt().now();
-            self.jobs.push(Box::pin(self.session.clone().begin(stream, subscription, now)));
+            self.jobs.push(Box::pin(self.session.clone().begin(stream, subscription)));
         }
     }
 

@@ -166,7 +166,7 @@ impl Fleet {
         };
         let me = session.id.owner();
         let ours =
-            |lease: &&Lease| lease.owner.as_ref() == Some(&me) && !lease.evicted && !running.contains(&lease.key);
+            |lease: &&Arc<Lease>| lease.owner.as_ref() == Some(&me) && !lease.evicted && !running.contains(&lease.key);
         let leases = futures::stream::iter(scan.leases.iter().filter(ours));
         let given_back = leases.for_each_concurrent(TAKES, |lease| async move {
             let worked_on = unrecorded.get(&lease.key).map(|holding| &**holding);

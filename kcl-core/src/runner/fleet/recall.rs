@@ -9,16 +9,12 @@ use crate::policy::recall;
 use crate::policy::round::Streams;
 
 impl Fleet {
-    /// Has each lease written that another seems to have written, so that its keeper learns of it; and gives away what was let go of.
+    /// Has each lease written that another seems to have written; and gives away what was let go of.
     pub(super) fn heed_operators(&mut self, held: &BTreeSet<LeaseKey>, streams: &Streams<'_>) {
         if self.session.liveness == Liveness::PerLease {
             return;
         }
-        for (key, shard) in &self.held {
-            if recall::is_doubtful(&self.seen, key, shard.holding.counter()) {
-                shard.holding.dirty.notify_one();
-            }
-        }
+        self.ask_the_doubtful();
         let recalled = recall::recalled(&self.seen, &self.own(held), streams);
         let recalled: Vec<Lease> = recalled.into_iter().cloned().collect();
         for lease in recalled {

@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 
 use super::{Done, Fleet};
-use crate::contract::{Liveness, Mono, Rt, StartReason, WorkerItem, WorkerState};
+use crate::contract::{Liveness, Mono, StartReason, WorkerItem, WorkerState};
 use crate::model::{LeaseKey, Owner, StreamArn, WorkerId};
 use crate::policy::observe::Reply;
 use crate::policy::pacing;
@@ -199,12 +199,5 @@ impl Fleet {
     pub(super) fn set_next_expiry(&mut self, now: Mono) {
         let held = BTreeSet::new();
         self.next_expiry = round::next_expiry(&self.seen, &self.own(&held), self.session.access.timing, now);
-    }
-}
-
-/// Until `at`; at once where there is nothing to wait for.
-pub(super) async fn expired(rt: &Rt, at: Option<Mono>) {
-    if let Some(at) = at {
-        rt.sleep_until(at).await;
     }
 }

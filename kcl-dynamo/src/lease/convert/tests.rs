@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use kcl_core::LeaseWrite;
 use serde_json::Value;
 
@@ -40,7 +42,7 @@ fn every_lease_that_java_wrote_is_read() {
     assert_eq!(leases.len(), 8);
     for item in leases {
         let lease = lease_of(&item).expect("a lease");
-        assert_eq!(table_item(&item), TableItem::Lease(lease.clone()));
+        assert_eq!(table_item(&item), TableItem::Lease(Arc::new(lease.clone())));
         assert_eq!(lease.shard.as_str(), lease.key.as_str());
         assert_eq!(s(&lease.checkpoint.to_string()), item[CHECKPOINT]);
         assert_eq!(n(lease.counter.0), item[LEASE_COUNTER]);

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kcl_core::wrap::LeaseOperation;
 use kcl_core::{Liveness, ShardId};
 use sim::fleet::{Fleet, Member, Setup};
 use sim::world::Workload;
@@ -51,6 +52,22 @@ async fn check(fleet: &Fleet, since: Duration, moved: usize, seed: u64) {
     let unowned = unowned(fleet, since);
     assert_eq!(unowned.len(), moved, "seed {seed}: {unowned:?}");
     assert!(unowned.iter().all(|gap| *gap <= BOUND), "seed {seed}: {unowned:?}");
+}
+
+#[test]
+fn workers_that_start_at_once_on_many_shards_leave_the_first_leases_to_one_of_them() {
+    for (mode, seed) in in_both_modes(2) {
+        sim::run(seed, |sim| async move {
+            // To list them takes longer than a lease lasts.
+            let setup = Setup::new(1000).configure(|c| c.with_lease_duration(SECOND).with_observe_every(SECOND / 4));
+            let fleet = setup.under(mode).build(&sim);
+            let workers: Vec<Member> = (0..4).map(|n| fleet.join(&format!("w{n}"))).collect();
+            sim.sleep(15 * SECOND).await;
+            let owned: usize = workers.iter().map(|worker| worker.owned().len()).sum();
+            let created = fleet.counted.counts().of(LeaseOperation::Create);
+            assert_eq!((owned, created), (1000, 1000), "seed {seed}");
+        });
+    }
 }
 
 #[test]
