@@ -309,9 +309,7 @@ impl Fleet {
         let view = round::view(&self.seen, &own, &streams, session.limits(), timing, now);
         let (blocked, stopped) = (attention::blocked(&self.seen, &streams), attention::stopped(&self.seen, &streams));
         session.board.seen(view.workers.len(), view.leases.len(), blocked, stopped);
-        for run in self.streams.values() {
-            run.setting.directory.shared_by(view.workers.len() * self.streams.len());
-        }
+        session.listings.shared_by(view.workers.len());
         let plan = self.balance.plan(&view);
         if let Some(from) = self.leaving {
             self.pace = session.config.observe_every;
