@@ -45,7 +45,8 @@ pub enum Bug {
     LatestChildren,
     /// Tombstones are deleted while their shards are still listed.
     TombstonesEarly,
-    /// Leases of children that wait for their parents are made at the beginning and count as work.
+    /// Leases of children that wait for their parents are made at the beginning and count as work, and the oldest are not given first,
+    /// which alone would still bring every parent to its end.
     WaitingChildrenFillCap,
     /// The end of a parent that is absent is not asked about.
     AbsentParentSilent,

@@ -37,9 +37,7 @@ pub(crate) struct Directory {
     rt: Rt,
     events: Events,
     timeout: Duration,
-    budget: Mutex<Budget>,
-    /// Whose call is next. First come, first served: a listing that is made over and over would else keep others waiting for ever.
-    turn: AsyncMutex<()>,
+    budget: ListingBudget,
     missing: Mutex<Missing>,
     /// The stream was found to be gone: it lists nothing, for good.
     gone: OnceLock<()>,
@@ -49,6 +47,41 @@ pub(crate) struct Directory {
     walk: AtomicUsize,
     /// Ended shards whose children are looked for.
     childless: AtomicUsize,
+}
+
+/// A worker's part of the DescribeStream calls that its fleet may make, for all of its streams: the service counts them by account.
+/// Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct ListingBudget {
+    rt: Rt,
+    bucket: Arc<Mutex<Budget>>,
+    /// Whose call is next. First come, first served: a listing that is made over and over would else keep others waiting for ever.
+    turn: Arc<AsyncMutex<()>>,
+}
+
+impl ListingBudget {
+    /// All of it, until it is known who else lists.
+    pub(crate) fn new(rt: &Rt) -> Self {
+        let bucket = Budget::new(DESCRIBE_CALLS_PER_SECOND, DESCRIBE_CALLS_PER_SECOND, rt.now());
+        Self { rt: rt.clone(), bucket: Arc::new(Mutex::new(bucket)), turn: Arc::default() }
+    }
+
+    /// Divides it among the live workers of the fleet.
+    pub(crate) fn shared_by(&self, workers: usize) {
+        lock(&self.bucket).reshare(DESCRIBE_CALLS_PER_SECOND, workers, self.rt.now());
+    }
+
+    /// Waits until one more call is within it.
+    async fn passed(&self) {
+        let _turn = self.turn.lock().await;
+        loop {
+            let taken = lock(&self.bucket).take(self.rt.now());
+            match taken {
+                Ok(()) => return,
+                Err(at) => self.rt.sleep_until(at).await,
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -65,8 +98,8 @@ impl Directory {
         rt: Rt,
         events: Events,
         timeout: Duration,
+        budget: ListingBudget,
     ) -> Self {
-        let budget = Mutex::new(Budget::new(DESCRIBE_CALLS_PER_SECOND, DESCRIBE_CALLS_PER_SECOND, rt.now()));
         Self {
             stream,
             source,
@@ -74,18 +107,12 @@ impl Directory {
             events,
             timeout,
             budget,
-            turn: AsyncMutex::new(()),
             missing: Mutex::default(),
             gone: OnceLock::new(),
             latest: AsyncMutex::new(None),
             walk: AtomicUsize::new(usize::MAX),
             childless: AtomicUsize::new(0),
         }
-    }
-
-    /// Divides the budget among all who list: the live workers of the fleet, for each stream.
-    pub(crate) fn shared_by(&self, listers: usize) {
-        lock(&self.budget).reshare(DESCRIBE_CALLS_PER_SECOND, listers, self.rt.now());
     }
 
     /// A complete listing begun no earlier than `not_before`.
@@ -168,7 +195,7 @@ impl Directory {
         if self.gone.get().is_some() {
             return Err(SourceError::new(SourceErrorKind::NotFound, "DescribeStream"));
         }
-        self.passed().await;
+        self.budget.passed().await;
         let call = self.source.describe_stream(&self.stream, page);
         let described = self.rt.timeout(self.timeout, call).await.unwrap_or_else(|| Err(timed_out("DescribeStream")));
         match &described {
@@ -177,18 +204,6 @@ impl Directory {
             Err(_) => {}
         }
         described
-    }
-
-    /// Waits until one more call is within the budget.
-    async fn passed(&self) {
-        let _turn = self.turn.lock().await;
-        loop {
-            let taken = lock(&self.budget).take(self.rt.now());
-            match taken {
-                Ok(()) => return,
-                Err(at) => self.rt.sleep_until(at).await,
-            }
-        }
     }
 
     /// A complete listing, asked for until there is one.

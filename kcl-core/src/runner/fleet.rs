@@ -325,9 +325,7 @@ impl Fleet {
         let (blocked, stopped) = (attention::blocked(&self.seen, &streams), attention::stopped(&self.seen, &streams));
         let waits = !blocked.is_empty();
         session.board.seen(view.workers.len(), view.leases.len(), blocked, stopped);
-        for run in self.streams.values() {
-            run.setting.directory.shared_by(view.workers.len() * self.streams.len());
-        }
+        session.listings.shared_by(view.workers.len());
         let plan = self.balance.plan(&view);
         self.next_move = plan.next;
         if let Some(from) = self.leaving {

@@ -21,6 +21,7 @@ mod take;
 mod told;
 
 pub(crate) use consumer::Factory;
+pub(crate) use directory::ListingBudget;
 pub(crate) use fleet::{Drained, Fleet, WorkEnd};
 pub(crate) use member::{Member, MemberSetting};
 pub(crate) use memory::ByteBudget;

@@ -9,7 +9,7 @@ use tracing::Instrument;
 
 use super::bootstrap::Bootstrap;
 use super::consumer::{Consumer, ConsumerEnd, GiveUp, StreamSetting};
-use super::directory::Directory;
+use super::directory::{Directory, ListingBudget};
 use super::fleet::{BEGIN_AGAIN, Done, WorkerAnswer};
 use super::holding::Holding;
 use super::keeper::{Keeper, KeeperSetting};
@@ -55,6 +55,7 @@ pub(crate) struct Session {
     pub(crate) events: Events,
     pub(crate) board: Board,
     pub(crate) budget: ByteBudget,
+    pub(crate) listings: ListingBudget,
 }
 
 /// A stream whose first leases exist.
@@ -109,8 +110,9 @@ impl Session {
         let rt = self.rt().clone();
         let source = self.source.clone();
         let timeout = self.config.source_timeout;
-        let directory =
-            Arc::new(Directory::new(stream.clone(), source.clone(), rt.clone(), self.events.of(&stream), timeout));
+        let (events, listings) = (self.events.of(&stream), self.listings.clone());
+        let directory = Directory::new(stream.clone(), source.clone(), rt.clone(), events, timeout, listings);
+        let directory = Arc::new(directory);
         let bootstrap = Bootstrap {
             access: self.access.clone(),
             source,

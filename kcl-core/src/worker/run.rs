@@ -14,8 +14,8 @@ use crate::contract::{
 use crate::model::{IdError, StreamArn, WorkerId};
 use crate::policy::tenure::LeaseTiming;
 use crate::runner::{
-    ByteBudget, Drained, Fleet, Member, MemberSetting, Readers, Session, Subscription, TableAccess, WorkEnd, describe,
-    recheck,
+    ByteBudget, Drained, Fleet, ListingBudget, Member, MemberSetting, Readers, Session, Subscription, TableAccess,
+    WorkEnd, describe, recheck,
 };
 use crate::surface::config::WorkerConfig;
 use crate::surface::event::{EventKind, Events};
@@ -122,6 +122,7 @@ impl Parts {
     /// Runs sessions until asked to stop: one after the other, each under a new incarnation.
     async fn run(self, stop: Stop) -> Result<Report, RunError> {
         let budget = ByteBudget::new(self.config.memory, self.config.concurrent_fetches);
+        let listings = ListingBudget::new(&self.rt);
         let _ended = Ending(self.board.clone());
         loop {
             let drawn = self.rt.next_u64();
@@ -134,7 +135,7 @@ impl Parts {
             };
             self.board.joined(id.clone());
             self.events.tell(EventKind::Joined { worker: id.clone() });
-            let session = Arc::new(self.session(id.clone(), &budget, &member));
+            let session = Arc::new(self.session(id.clone(), (&budget, &listings), &member));
             let mut fleet = Fleet::new(session);
             let span = tracing::info_span!("fleet", worker = %id);
             let end = fleet.work(&mut member, &stop.gracefully).instrument(span.clone()).await;
@@ -176,7 +177,7 @@ impl Parts {
         drained
     }
 
-    fn session(&self, id: WorkerId, budget: &ByteBudget, member: &Member) -> Session {
+    fn session(&self, id: WorkerId, (budget, listings): (&ByteBudget, &ListingBudget), member: &Member) -> Session {
         Session {
             id,
             access: self.access(),
@@ -191,6 +192,7 @@ impl Parts {
             events: self.events.clone(),
             board: self.board.clone(),
             budget: budget.clone(),
+            listings: listings.clone(),
         }
     }
 

@@ -1,10 +1,12 @@
 //! A fleet of production workers on the reference stream: what the tests of the engine are written with.
 
 mod losses;
+mod member;
 mod network;
 mod owners;
+mod sink;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,24 +14,29 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
-use kcl_core::reference::{MemoryLeaseTable, ReferenceStream, StreamOptions};
+use kcl_core::reference::{MemoryLeaseTable, ReferenceStream, ShardView, StreamOptions};
 use kcl_core::wrap::{CountingLeaseTable, LatencyLeaseTable, ObservedLeaseTable};
 use kcl_core::{
-    BuildError, Checkpoint, EventKind, Lease, LeaseTable, Liveness, LossDecision, ProcessError, RecordProcessor,
+    BuildError, Checkpoint, FailurePolicy, Lease, LeaseTable, Liveness, LossDecision, ProcessError, RecordProcessor,
     RecordProcessorFactory, Report, Rt, RunError, ShardId, ShardInfo, StartPosition, StreamArn, StreamSource,
     StreamViewType, TableName, TaskClass, Worker, WorkerBuilder, WorkerConfig, WorkerHandle,
 };
 use serde_dynamo::{AttributeValue, Item};
 
 pub use losses::Losses;
+pub use member::{Events, Member, Place};
 pub use network::{Network, Weather};
 pub use owners::{Owned, Owners};
+pub use sink::Sink;
 
+use crate::Handle;
 use crate::history::{Event, History, Session};
 use crate::invariant::records::{Truth, Verdict};
-use crate::invariant::{Ending, Seen, Watch};
+use crate::invariant::{Ending, Watch};
 use crate::world::{self, Conduct, RecordingProcessor, Script};
-use crate::{Handle, Main, Node};
+
+/// Keys of leases.
+type Rewound = Arc<Mutex<BTreeSet<String>>>;
 
 type WrapSource = dyn Fn(Arc<dyn StreamSource>) -> Arc<dyn StreamSource> + Send + Sync;
 
@@ -54,6 +61,13 @@ pub struct Setup {
     pub scan_page: usize,
     /// Writes that scans of the lease table lag behind.
     pub scan_lag: usize,
+    /// Records that a processor fails on so many times in a row go to the fleet's sink, which fails now and then; zero: the settings
+    /// say what happens to them.
+    pub set_aside_after: u32,
+    /// The application's name.
+    pub application: String,
+    /// Whether the workers follow the table from stream to stream.
+    pub follows_table: bool,
     /// What the workers read through.
     pub source: Arc<WrapSource>,
 }
@@ -78,6 +92,9 @@ impl Setup {
             table_latency: Duration::from_millis(2)..=Duration::from_millis(10),
             scan_page: 1000,
             scan_lag: 0,
+            set_aside_after: 0,
+            application: "sim".to_owned(),
+            follows_table: false,
             source: Arc::new(|source| source),
         }
     }
@@ -105,6 +122,13 @@ impl Setup {
         let table: TableName = "orders".parse().expect("a legal name");
         let view = StreamViewType::NewAndOldImages;
         let stream = service.create_table(&table, &["id"], view, self.shards).expect("a stream");
+        self.build_on(sim, &service, &table, &stream)
+    }
+
+    /// A fleet with a lease table of its own on a stream that is there.
+    #[must_use]
+    pub fn build_on(self, sim: &Handle, service: &ReferenceStream, table: &TableName, stream: &StreamArn) -> Fleet {
+        let (service, table, stream) = (service.clone(), table.clone(), stream.clone());
         let leases = MemoryLeaseTable::new().with_page_size(self.scan_page);
         let watch = Watch::attach(sim, &service, &stream, &self.config, self.start);
         let history = History::watched(&watch);
@@ -113,7 +137,8 @@ impl Setup {
         let losses = Losses::new(sim, &service, &stream, &history, self.losses);
         let counted = CountingLeaseTable::new(watch.table(leases.clone()));
         let owners = Owners::default();
-        let observed = observed(sim, &leases, Arc::new(counted.clone()), &history, &owners);
+        let rewound = Rewound::default();
+        let observed = observed(sim, &leases, Arc::new(counted.clone()), &history, &owners, &rewound);
         let (sim, setup, written) = (sim.clone(), self, Arc::default());
         Fleet {
             sim,
@@ -129,6 +154,7 @@ impl Setup {
             watch,
             losses,
             setup,
+            rewound,
             written,
         }
     }
@@ -161,6 +187,8 @@ pub struct Fleet {
     pub setup: Setup,
     source: Arc<dyn StreamSource>,
     observed: Arc<dyn LeaseTable>,
+    /// What an operator took back and nobody has taken since.
+    rewound: Rewound,
     written: Arc<AtomicUsize>,
 }
 
@@ -172,9 +200,10 @@ fn observed(
     inner: Arc<dyn LeaseTable>,
     history: &History,
     owners: &Owners,
+    rewound: &Rewound,
 ) -> Arc<dyn LeaseTable> {
     let told: Mutex<BTreeMap<String, Checkpoint>> = Mutex::default();
-    let owners = owners.clone();
+    let (owners, rewound) = (owners.clone(), rewound.clone());
     let (sim, leases, history) = (sim.clone(), leases.clone(), history.clone());
     Arc::new(ObservedLeaseTable::new(inner, move |call| {
         if !call.operation.is_write() {
@@ -184,6 +213,10 @@ fn observed(
         // The table in memory answers at once.
         let Some(Ok(Some(lease))) = leases.get(&key).now_or_never() else { return };
         owners.note(sim.now(), &lease);
+        let resumed = rewound.lock().unwrap_or_else(PoisonError::into_inner).remove(&call.subject);
+        if resumed {
+            history.record(sim.now(), Session::WORLD, &lease.shard, Event::Resumed);
+        }
         let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.insert(call.subject.clone(), lease.checkpoint) != Some(lease.checkpoint) {
             history.record(sim.now(), Session::WORLD, &lease.shard, Event::Recorded(lease.checkpoint));
@@ -240,7 +273,7 @@ impl Fleet {
         let network = Network::new(&self.sim, name);
         let latency = LatencyLeaseTable::new(self.observed.clone(), self.sim.rt(), self.setup.table_latency.clone());
         let table = network.carry(Arc::new(latency));
-        let place = Place { node: self.sim.node(name), name, table, source: self.source.clone() };
+        let place = Place { node: self.sim.node(name), name, table, source: self.source.clone(), registry: None };
         self.join_at(place, network, factory)
     }
 
@@ -258,35 +291,52 @@ impl Fleet {
     where
         F: RecordProcessorFactory,
     {
-        let Place { node, name, table, source } = place;
+        let Place { node, name, table, source, registry } = place;
         let (handle, told) = (Arc::new(Mutex::new(None)), Events::of(&self.watch));
         let source = self.watch.source(source);
         let setup = &self.setup;
         let config = setup.config.clone().with_name(name).with_checkpoints(setup.conduct.checkpoints);
         let config = config.with_losses(Arc::new(self.losses.clone()));
-        let (stream, start) = (self.stream.clone(), setup.start);
+        let config = match setup.set_aside_after {
+            0 => config,
+            attempts => {
+                let policy = FailurePolicy::set_aside_after(attempts, Arc::new(Sink::new(self)));
+                config.with_failures(policy.with_backoff(Duration::from_millis(100), Duration::from_secs(2)))
+            }
+        };
+        let (fleet, start) = (self.clone(), setup.start);
         // A stream that throttles or cannot be reached for less than this ends no program. The last pause may be 5 s.
         let patience = (config.source_timeout * 4).saturating_sub(Duration::from_secs(5));
-        let (given, events, sim) = (handle.clone(), told.clone(), self.sim.clone());
+        let (given, events, here) = (handle.clone(), told.clone(), self.clone());
         let main = node.boot(move |rt| {
             let factory = Shared(Arc::new(factory(&rt)));
             let describe = move || {
-                let builder = Worker::builder("sim", source.clone(), table.clone()).stream(stream.as_str());
+                let application = &fleet.setup.application;
+                let builder = Worker::builder(application.clone(), source.clone(), table.clone());
+                let builder = match fleet.setup.follows_table {
+                    true => builder.table(fleet.table.as_str()),
+                    false => builder.stream(fleet.stream.as_str()),
+                };
+                let builder = match &registry {
+                    Some(registry) => builder.reader_registry(registry.clone(), application.clone()),
+                    None => builder,
+                };
                 builder.start(start).config(config.clone()).processor(factory.clone())
             };
-            Self::run(describe, patience, rt, sim, events, given)
+            here.run(describe, patience, rt, events, given)
         });
         Member { node, network, events: told, handle, main }
     }
 
     async fn run(
+        self,
         describe: impl Fn() -> WorkerBuilder + Send,
         patience: Duration,
         rt: Rt,
-        sim: Handle,
         events: Events,
         given: Arc<Mutex<Option<WorkerHandle>>>,
     ) -> Result<Report, RunError> {
+        let sim = self.sim.clone();
         let worker = loop {
             let begun = rt.now();
             match describe().rt(rt.clone()).build().await {
@@ -296,7 +346,13 @@ impl Fleet {
                     std::future::pending::<()>().await;
                 }
                 // The program ends, and whoever keeps it running starts it again.
-                Err(BuildError::Stream(_) | BuildError::Table(_)) => rt.sleep(START_AGAIN).await,
+                Err(BuildError::Stream(_) | BuildError::Table(_) | BuildError::Registry(_)) => {
+                    rt.sleep(START_AGAIN).await
+                }
+                Err(BuildError::ReaderLimit(limit)) => {
+                    self.watch.turned_away(&self.setup.application, &limit.holders);
+                    rt.sleep(START_AGAIN).await;
+                }
                 Err(error) => panic!("the worker is not described well: {error:?}"),
             }
         };
@@ -318,10 +374,38 @@ impl Fleet {
         self
     }
 
+    /// The lease table as an operator writes it.
+    #[must_use]
+    pub fn operators_table(&self) -> Arc<dyn LeaseTable> {
+        let (sim, history, rewound) = (self.sim.clone(), self.history.clone(), self.rewound.clone());
+        self.watch.operators_table(self.leases.clone(), move |lease| {
+            rewound.lock().unwrap_or_else(PoisonError::into_inner).insert(lease.key.to_string());
+            history.record(sim.now(), Session::WORLD, &lease.shard, Event::Rewound(lease.checkpoint));
+        })
+    }
+
+    /// The table's streams, oldest first.
+    #[must_use]
+    pub fn streams(&self) -> Vec<StreamArn> {
+        world::streams(&self.service, &self.stream)
+    }
+
+    /// The stream that takes what is written, or took it last.
+    #[must_use]
+    pub fn newest_stream(&self) -> StreamArn {
+        self.streams().pop().unwrap_or_else(|| self.stream.clone())
+    }
+
+    /// All shards of all streams of the table.
+    #[must_use]
+    pub fn shards(&self) -> Vec<ShardView> {
+        self.streams().iter().flat_map(|stream| self.service.shards(stream)).collect()
+    }
+
     /// What was written by now.
     #[must_use]
     pub fn truth(&self) -> Truth {
-        world::truth(&self.service, &self.stream)
+        world::truth(&self.service, &self.streams())
     }
 
     /// What the history shows by now.
@@ -354,7 +438,7 @@ impl Fleet {
         Ending {
             at: self.sim.now(),
             leases: self.leases.leases(),
-            shards: self.service.shards(&self.stream).into_iter().map(Into::into).collect(),
+            shards: self.shards().into_iter().map(Into::into).collect(),
             verdict: self.history.judge(&truth),
             truth,
             owned: living.into_iter().map(|member| (format!("{:?}", member.node), member.owned().len())).collect(),
@@ -385,91 +469,5 @@ impl<F> Clone for Shared<F> {
 impl<F: RecordProcessorFactory> RecordProcessorFactory for Shared<F> {
     async fn create(&self, shard: &ShardInfo) -> Result<Box<dyn RecordProcessor>, ProcessError> {
         self.0.create(shard).await
-    }
-}
-
-/// What a worker told, with the true time.
-#[derive(Debug, Clone)]
-pub struct Events {
-    told: Arc<Mutex<Vec<(Duration, EventKind)>>>,
-    watch: Watch,
-}
-
-impl Events {
-    fn of(watch: &Watch) -> Self {
-        Self { told: Arc::default(), watch: watch.clone() }
-    }
-
-    fn push(&self, at: Duration, kind: EventKind) {
-        self.watch.see(&Seen::Told(&kind));
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).push((at, kind));
-    }
-
-    /// All so far.
-    #[must_use]
-    pub fn all(&self) -> Vec<(Duration, EventKind)> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// How many of those so far are such.
-    #[must_use]
-    pub fn count(&self, such: impl Fn(&EventKind) -> bool) -> usize {
-        self.all().iter().filter(|(_, kind)| such(kind)).count()
-    }
-}
-
-/// Where a worker runs, and what it reaches from there.
-#[derive(Debug)]
-pub struct Place<'a> {
-    /// The machine.
-    pub node: Node,
-    /// The worker's name; machines of one worker's former and present life may differ.
-    pub name: &'a str,
-    /// The lease table.
-    pub table: Arc<dyn LeaseTable>,
-    /// The stream.
-    pub source: Arc<dyn StreamSource>,
-}
-
-/// A worker that runs on a node.
-#[derive(Debug)]
-pub struct Member {
-    /// The machine.
-    pub node: Node,
-    /// Its way to the lease table.
-    pub network: Network,
-    /// What it told.
-    pub events: Events,
-    handle: Arc<Mutex<Option<WorkerHandle>>>,
-    /// Its end.
-    pub main: Main<Result<Report, RunError>>,
-}
-
-impl Member {
-    /// Watches and stops the worker; absent while it is being built.
-    #[must_use]
-    pub fn handle(&self) -> Option<WorkerHandle> {
-        self.handle.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The shards it owns.
-    #[must_use]
-    pub fn owned(&self) -> Vec<ShardId> {
-        let status = self.handle().map(|handle| handle.status());
-        status.into_iter().flat_map(|status| status.shards).map(|shard| shard.shard).collect()
-    }
-
-    /// Stops the worker gracefully and waits for its end.
-    ///
-    /// # Panics
-    /// It was not built yet, is dead, or ends with an error.
-    pub async fn stop(self) -> Report {
-        self.handle().expect("built").shutdown();
-        self.main.await.expect("alive").expect("a report")
-    }
-
-    /// Ends the machine without a word.
-    pub fn crash(self) {
-        self.node.kill();
     }
 }

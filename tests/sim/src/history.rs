@@ -28,6 +28,12 @@ pub enum Event {
     Returned,
     /// Everything up to and with this record was acknowledged.
     Acknowledged(SequenceNumber),
+    /// The sink has kept this record, which no processor could process: it counts as acknowledged.
+    SetAside(SequenceNumber),
+    /// An operator took the shard back to this checkpoint: what was delivered after it is to be delivered again.
+    Rewound(Checkpoint),
+    /// The lease was written by a worker again since.
+    Resumed,
     /// The lease table shows this checkpoint.
     Recorded(Checkpoint),
     /// It was told of the end of the shard, and agreed.

@@ -17,6 +17,7 @@
 //! | S7 | P1 | `one_call` | one call at a time for each shard |
 //! | S8 | P7 | `memory` | what is fetched and not processed stays within the budget |
 //! | S9 | P7 | `call_rate` | calls to the stream stay within their budgets |
+//! | S11 | P4 | `readers` | only who holds a reader slot reads the stream, and of its workers one each shard |
 //! | S10 | P5, P6 | `frontier` | no lease is deleted unfinished; at the end every shard that can be read has a lease |
 //! | L1 | P2, P6 | `records` | nothing is lost, reordered or invented: the history checker |
 //! | L2 | P5 | `tombstones` | closed shards are finished, and what is gone leaves the table |
@@ -43,6 +44,7 @@ mod one_call;
 mod one_owner;
 mod order;
 mod parents_first;
+mod readers;
 pub(crate) mod records;
 mod repeats;
 mod sometimes;
@@ -62,14 +64,15 @@ use std::time::Duration;
 
 use kcl_core::reference::{MemoryLeaseTable, ReferenceStream, ShardView};
 use kcl_core::{
-    BootstrapMarker, EventKind, Lease, LeaseGuard, LeaseLost, LeaseTable, Liveness, SequenceNumber, ShardContext,
-    ShardId, SourceErrorKind, SourceOp, StartPosition, StreamArn, StreamSource, WorkerConfig, WorkerItem,
+    BootstrapMarker, EventKind, Lease, LeaseGuard, LeaseLost, LeaseTable, Liveness, Reader, SequenceNumber,
+    ShardContext, ShardId, SourceErrorKind, SourceOp, StartPosition, StreamArn, StreamSource, WorkerConfig, WorkerItem,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::Handle;
 use crate::history::{Entry, Session};
 use crate::process::ProcessId;
+use crate::world::streams;
 
 pub use end::{Ending, Expect, ShardFact};
 pub use sometimes::{Milestone, Sometimes};
@@ -160,6 +163,8 @@ pub(crate) struct Opened {
     pub(crate) lost: CancellationToken,
     /// The shard that it continues, whatever listings and leases say.
     pub(crate) parent: Option<ShardId>,
+    /// The shards of the streams that the table had before.
+    pub(crate) before: Vec<ShardId>,
 }
 
 /// Something that happened.
@@ -167,6 +172,8 @@ pub(crate) struct Opened {
 pub(crate) enum Seen<'a> {
     /// A write was applied: the item before and after. A lease that was put there by hand is seen at its next write.
     Lease { before: Option<&'a Lease>, after: Option<&'a Lease> },
+    /// An operator is about to take a lease back, or to let its owner go: the next change of it is that.
+    Operated { shard: &'a ShardId },
     /// A write of a lease was refused.
     Refused { guard: &'a LeaseGuard, current: Option<&'a Lease> },
     /// A worker's item changed.
@@ -195,6 +202,12 @@ pub(crate) enum Seen<'a> {
     Denied { op: SourceOp, kind: SourceErrorKind },
     /// A page was given to a worker.
     Fetched { place: Place, shard: &'a ShardId, bytes: usize, last: Option<SequenceNumber> },
+    /// A call for records arrives at the stream from an application, and these hold the stream's slots, if they are kept at all.
+    Read { application: &'a str, holders: Option<&'a [String]> },
+    /// A reader slot went from one application to another.
+    SlotPassed,
+    /// An application was refused by these holders.
+    TurnedAway { application: &'a str, holders: &'a [Reader] },
     /// A worker told an event.
     Told(&'a EventKind),
 }
@@ -229,6 +242,7 @@ fn all() -> Vec<Box<dyn Invariant>> {
         Box::<memory::Memory>::default(),
         Box::<call_rate::CallRate>::default(),
         Box::<frontier::Frontier>::default(),
+        Box::<readers::Readers>::default(),
     ]
 }
 
@@ -291,7 +305,22 @@ impl Watch {
     /// The lease table, watched.
     #[must_use]
     pub fn table(&self, inner: MemoryLeaseTable) -> Arc<dyn LeaseTable> {
-        Arc::new(table::Watched { inner, watch: self.clone() })
+        Arc::new(table::Watched { inner, watch: self.clone(), operated: None })
+    }
+
+    /// The lease table as an operator writes it, who may do what no worker may; each lease that he has taken back is told as he left it.
+    #[must_use]
+    pub fn operators_table(
+        &self,
+        inner: MemoryLeaseTable,
+        rewound: impl Fn(&Lease) + Send + Sync + 'static,
+    ) -> Arc<dyn LeaseTable> {
+        Arc::new(table::Watched { inner, watch: self.clone(), operated: Some(Box::new(rewound)) })
+    }
+
+    /// An application was refused at its start.
+    pub(crate) fn turned_away(&self, application: &str, holders: &[Reader]) {
+        self.see(&Seen::TurnedAway { application, holders });
     }
 
     /// The stream, watched, as one worker reads it.
@@ -365,7 +394,8 @@ impl Watch {
         // Of the ancestors of a shard that is gone itself nobody can know.
         let parent = self.view(&shard).filter(|view| !view.vanished).and_then(|view| view.shard.parent);
         let (epoch, lost, place) = (context.epoch(), context.lost().clone(), self.here());
-        self.see(&Seen::Opened(&Opened { session, shard, place, epoch, lost, parent }));
+        let before = self.earlier_than(&shard);
+        self.see(&Seen::Opened(&Opened { session, shard, place, epoch, lost, parent, before }));
     }
 
     fn view(&self, shard: &ShardId) -> Option<ShardView> {
@@ -373,7 +403,18 @@ impl Watch {
             let state = self.lock();
             (state.service.clone(), state.stream.clone())
         };
-        service.shard(&stream, shard)
+        streams(&service, &stream).iter().find_map(|stream| service.shard(stream, shard))
+    }
+
+    /// The shards of the streams before the one that this shard is of.
+    fn earlier_than(&self, shard: &ShardId) -> Vec<ShardId> {
+        let (service, stream) = {
+            let state = self.lock();
+            (state.service.clone(), state.stream.clone())
+        };
+        let all = streams(&service, &stream);
+        let own = all.iter().position(|stream| service.shard(stream, shard).is_some()).unwrap_or(0);
+        all[..own].iter().flat_map(|stream| service.shards(stream)).map(|view| view.shard.id).collect()
     }
 
     /// A shard was finished in this table.
@@ -403,7 +444,7 @@ impl Watch {
         let settled = {
             let state = self.lock();
             let skips = marker.start == StartPosition::Latest;
-            let views = state.service.shards(&state.stream).into_iter();
+            let views = state.service.shards(&marker.stream).into_iter();
             let settled = views.filter(|view| view.vanished || (skips && view.closed.is_some()));
             settled.map(|view| view.shard.id).collect()
         };

@@ -9,8 +9,11 @@ mod crew;
 mod draw;
 mod fault;
 mod life;
+mod operator;
 mod plan;
 mod player;
+mod registry;
+mod settled;
 mod shapes;
 mod shrink;
 mod weather;
@@ -57,13 +60,17 @@ pub enum Scenario {
     Clocks,
     /// Anything.
     Chaos,
+    /// Three applications contend for two reader slots.
+    Readers,
+    /// The stream is switched off, and another one on.
+    Reenabled,
     /// A hundred workers and ten thousand shards.
     Large,
 }
 
 impl Scenario {
     /// All, in the order of the list.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Steady,
         Self::Rolling,
         Self::FleetRestart,
@@ -77,6 +84,8 @@ impl Scenario {
         Self::StaleScans,
         Self::Disabled,
         Self::Clocks,
+        Self::Readers,
+        Self::Reenabled,
         Self::Chaos,
         Self::Large,
     ];
@@ -88,8 +97,8 @@ impl Scenario {
         // Every other run is of the kind in which everything meets.
         match draw.pick(&Self::ALL[..Self::ALL.len() - 2]) {
             _ if draw.one_in(3) => Self::Chaos,
-            // Days of virtual time: it takes as long as ten others.
-            Self::Outage if !draw.one_in(4) => Self::Chaos,
+            // Days of virtual time: it takes as long as several others.
+            Self::Outage if !draw.one_in(2) => Self::Chaos,
             scenario => scenario,
         }
     }
@@ -112,6 +121,8 @@ impl Scenario {
             Self::Disabled => "disabled",
             Self::Clocks => "clocks",
             Self::Chaos => "chaos",
+            Self::Readers => "readers",
+            Self::Reenabled => "reenabled",
             Self::Large => "large",
         }
     }

@@ -15,16 +15,25 @@ pub use resharding::Resharding;
 pub use workload::Workload;
 pub(crate) use workload::pause;
 
-/// What was written to `stream` by now, trimmed and vanished shards with the rest.
+/// The streams of a table of which this was the first, oldest first.
 #[must_use]
-pub fn truth(service: &ReferenceStream, stream: &StreamArn) -> Truth {
+pub fn streams(service: &ReferenceStream, first: &StreamArn) -> Vec<StreamArn> {
+    let later = service.streams().into_iter().filter(|arn| arn != first && arn.table_name() == first.table_name());
+    std::iter::once(first.clone()).chain(later).collect()
+}
+
+/// What was written to these streams by now, trimmed and vanished shards with the rest.
+#[must_use]
+pub fn truth(service: &ReferenceStream, streams: &[StreamArn]) -> Truth {
     let mut truth = Truth::default();
-    for view in service.shards(stream) {
-        truth.shards.entry(view.shard.id).or_insert_with(ShardTruth::default).parent = view.shard.parent;
-    }
-    for (shard, records) in service.written(stream) {
-        let written = records.iter().map(kcl_core::Record::sequence_number).collect();
-        truth.shards.entry(shard).or_default().written = written;
+    for stream in streams {
+        for view in service.shards(stream) {
+            truth.shards.entry(view.shard.id).or_insert_with(ShardTruth::default).parent = view.shard.parent;
+        }
+        for (shard, records) in service.written(stream) {
+            let written = records.iter().map(kcl_core::Record::sequence_number).collect();
+            truth.shards.entry(shard).or_default().written = written;
+        }
     }
     truth
 }

@@ -11,6 +11,7 @@ use super::pairing::{self, Moving};
 use super::{Balance, LeaseHold, LeaseView, Move, View};
 use crate::Mono;
 use crate::model::{LeaseKey, Owner, WorkerId};
+use crate::planted::{self, Bug};
 
 /// The fleet as the plan sees it.
 pub(super) struct Seats<'a> {
@@ -161,6 +162,9 @@ impl<'a> Seats<'a> {
         self.seats.iter_mut().for_each(|seat| seat.held.sort_by_key(|held| held.key));
         self.mine.sort();
         self.pool.sort_by_key(|lease| (Reverse(lease.cost), lease.key));
+        if planted::is(Bug::WaitingChildrenFillCap) {
+            self.pool.reverse();
+        }
     }
 
     /// Gives each lease of the pool to the worker that it loads least.

@@ -59,7 +59,7 @@ impl LossPolicy for Losses {
             LostUntil::ShardEnd => tell(Event::Lost(loss.after, None)),
             // The shard goes on: what it holds by now is lost.
             LostUntil::Now => {
-                let truth = world::truth(&self.service, &self.stream);
+                let truth = world::truth(&self.service, &world::streams(&self.service, &self.stream));
                 let last = truth.shards.get(shard).and_then(|shard| shard.written.last().copied());
                 tell(Event::LostThrough(loss.after, last));
             }

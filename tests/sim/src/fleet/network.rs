@@ -25,7 +25,9 @@ pub struct Weather {
     /// Nothing gets through and nothing is answered. In a scenario, one call in so many as `late` says is made late all the same; between
     /// the fleets of single tests one in two.
     pub cut: bool,
-    /// The way comes and goes: for each stretch of this length it is drawn whether it is silent, or slow, or loses answers. Only in a
+    /// Everything gets there and no answer comes back. Only in a scenario.
+    pub deaf: bool,
+    /// The way comes and goes: for each stretch of this length it is drawn how it begins and whether it falls silent. Only in a
     /// scenario; zero is not at all.
     pub flaps: Duration,
 }

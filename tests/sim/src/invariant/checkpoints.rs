@@ -1,4 +1,4 @@
-//! S3: a checkpoint never moves back, and never passes what was acknowledged.
+//! S3: a checkpoint never moves back but by an operator's rewind, and never passes what was acknowledged, or set aside by the sink.
 //!
 //! A shard that was finished does not begin again, and a lease that its owner gives away, after asking the processor to shut down,
 //! holds all that was acknowledged.
@@ -25,11 +25,17 @@ pub(super) struct Checkpoints {
     parting: BTreeSet<Session>,
     /// Finished by the lease table.
     finished: BTreeSet<ShardId>,
+    /// An operator is about to write these.
+    operated: BTreeSet<ShardId>,
 }
 
 impl Checkpoints {
     fn written(&mut self, before: &Lease, after: &Lease) -> Result<(), String> {
         let (from, to, shard) = (before.checkpoint, after.checkpoint, &after.shard);
+        if self.operated.remove(shard) {
+            self.rewound(shard, to);
+            return Ok(());
+        }
         if to < from {
             return Err(format!("the checkpoint of {shard} moved back from {from:?} to {to:?}"));
         }
@@ -53,6 +59,22 @@ impl Checkpoints {
     }
 }
 
+impl Checkpoints {
+    /// All that was said of the shard beyond the checkpoint counts no more.
+    fn rewound(&mut self, shard: &ShardId, to: Checkpoint) {
+        if to == Checkpoint::ShardEnd {
+            return;
+        }
+        match to.sequence() {
+            Some(at) => self.acknowledged.insert(shard.clone(), at),
+            None => self.acknowledged.remove(shard),
+        };
+        self.ended.remove(shard);
+        self.finished.remove(shard);
+        self.own.remove(shard);
+    }
+}
+
 impl Invariant for Checkpoints {
     fn law(&self) -> Law {
         Law { id: "S3", promise: "P2 P8", name: "checkpoints" }
@@ -63,6 +85,9 @@ impl Invariant for Checkpoints {
             Seen::Lease { before: Some(before), after: Some(after) } => return self.written(before, after),
             Seen::Lease { before: None, after: Some(after) } if self.finished.contains(&after.shard) => {
                 return Err(format!("{} was finished, and begins again", after.shard));
+            }
+            Seen::Operated { shard } => {
+                self.operated.insert((*shard).clone());
             }
             Seen::Begun { settled } => self.settled.extend(settled.iter().cloned()),
             Seen::Parting(session) => {
@@ -82,6 +107,10 @@ impl Invariant for Checkpoints {
                     let acknowledged = self.acknowledged.entry(line.shard.clone()).or_insert(at);
                     *acknowledged = at.max(*acknowledged);
                 }
+                Event::SetAside(at) => {
+                    let acknowledged = self.acknowledged.entry(line.shard.clone()).or_insert(at);
+                    *acknowledged = at.max(*acknowledged);
+                }
                 Event::Ended | Event::Lost(_, None) => {
                     self.ended.insert(line.shard.clone());
                 }
@@ -95,7 +124,7 @@ impl Invariant for Checkpoints {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Bench, at, lease, number, opened};
+    use super::super::testing::{Bench, at, id, lease, number, opened};
     use super::*;
 
     fn upto(n: u128) -> Checkpoint {
@@ -114,6 +143,25 @@ mod tests {
         assert!(moves(&mut bench, upto(5), upto(4)).is_err());
         assert!(moves(&mut bench, upto(5), Checkpoint::TrimHorizon).is_err());
         assert!(moves(&mut bench, upto(5), upto(5)).is_ok());
+    }
+
+    #[test]
+    fn an_operator_may_take_a_shard_back_and_what_follows_is_acknowledged_anew() {
+        let mut bench = Bench::new(Checkpoints::default());
+        bench.fine(&bench.line(1, "s", Event::Acknowledged(number(7))).seen());
+        assert!(moves(&mut bench, Checkpoint::TrimHorizon, upto(7)).is_ok());
+        bench.fine(&Seen::Operated { shard: &id("s") });
+        assert!(moves(&mut bench, upto(7), upto(2)).is_ok());
+        assert!(moves(&mut bench, upto(2), upto(7)).is_err(), "nobody has processed it again");
+        assert!(moves(&mut bench, upto(2), Checkpoint::TrimHorizon).is_err(), "only once");
+    }
+
+    #[test]
+    fn what_the_sink_has_taken_is_acknowledged() {
+        let mut bench = Bench::new(Checkpoints::default());
+        bench.fine(&bench.line(0, "s", Event::SetAside(number(5))).seen());
+        assert!(moves(&mut bench, Checkpoint::TrimHorizon, upto(5)).is_ok());
+        assert!(moves(&mut bench, upto(5), upto(6)).is_err());
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! S2: what a write may do to a lease.
 //!
 //! The counter rises by one with every write. A lease goes from one owner to another only if its counter stood still for D, less what
-//! two clocks that are wrong by 2 % make of it; where workers show that they live, only once the owner's item is fenced or gone. What
+//! two clocks that are wrong by 2 % make of it; where workers show that they live, only once the owner's item is fenced or gone. An operator may name any owner. What
 //! is finished or stopped has no owner, and an evicted owner takes its lease back no sooner than another might. Source: design §5, rules 1, 3, 4 and 7; P3.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use kcl_core::{Lease, LeaseKey, Liveness, Owner, WorkerState};
+use kcl_core::{Lease, LeaseKey, Liveness, Owner, ShardId, WorkerState};
 
 use super::{Invariant, Law, Now, Seen};
 
@@ -17,6 +17,8 @@ pub(super) struct LeaseWrites {
     moved: BTreeMap<LeaseKey, Duration>,
     /// The workers that have an item.
     workers: BTreeMap<Owner, WorkerState>,
+    /// An operator is about to write these.
+    operated: BTreeSet<ShardId>,
 }
 
 impl LeaseWrites {
@@ -25,6 +27,9 @@ impl LeaseWrites {
             return Err(format!("the counter of {} went from {:?} to {:?}", after.key, before.counter, after.counter));
         }
         let moved = self.moved.insert(after.key.clone(), now.at);
+        if self.operated.remove(&after.shard) {
+            return Ok(());
+        }
         if after.owner.is_some() && after.is_finished() {
             return Err(format!("{}, which is finished, got the owner {:?}", after.key, after.owner));
         }
@@ -65,6 +70,10 @@ impl Invariant for LeaseWrites {
     fn see(&mut self, now: &Now<'_>, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
             Seen::Lease { before: Some(before), after: Some(after) } => self.written(now, before, after),
+            Seen::Operated { shard } => {
+                self.operated.insert((*shard).clone());
+                Ok(())
+            }
             Seen::Lease { before: None, after: Some(after) } => {
                 self.moved.insert(after.key.clone(), now.at);
                 if after.counter.0 == 0 { Ok(()) } else { Err(format!("{} begins at {:?}", after.key, after.counter)) }

@@ -4,7 +4,7 @@
 //! tells. And when a lease goes to somebody else, nobody who runs believes any more that it is theirs. A machine that stands believes
 //! nothing; what it does when it goes on is judged by the first rule. Nobody is told of a loss that did not happen. Source: design §5, rules 2 and 3; P3.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kcl_core::{Lease, LeaseLost, Owner, ShardId};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,10 @@ pub(super) struct OneOwner {
     owners: BTreeMap<ShardId, (Option<Owner>, i64)>,
     believers: BTreeMap<ShardId, Vec<Believer>>,
     sessions: BTreeMap<Session, u64>,
+    /// Taken back by an operator, and not taken since: the owner learns of it with its next write, or when its time is over.
+    operated: BTreeSet<ShardId>,
+    /// An operator is about to write these.
+    announced: BTreeSet<ShardId>,
 }
 
 #[derive(Debug)]
@@ -30,7 +34,13 @@ struct Believer {
 
 impl OneOwner {
     fn written(&mut self, now: &Now<'_>, before: Option<&Lease>, after: &Lease) -> Result<(), String> {
-        let retaken = before.is_some_and(|before| before.evicted && !after.evicted);
+        if self.announced.remove(&after.shard) {
+            self.operated.insert(after.shard.clone());
+            self.owners.insert(after.shard.clone(), (after.owner.clone(), after.counter.0));
+            return Ok(());
+        }
+        let operated = self.operated.remove(&after.shard);
+        let retaken = operated || before.is_some_and(|before| before.evicted && !after.evicted);
         let known = self.owners.get(&after.shard);
         let same = known.is_some_and(|(owner, _)| *owner == after.owner);
         // An owner that takes what names it already changes nothing here: whoever then begins with a later epoch ends those before.
@@ -55,6 +65,9 @@ impl OneOwner {
 
     /// A call of a session on a shard.
     fn called(&mut self, session: Session, shard: &ShardId) -> Result<(), String> {
+        if self.operated.contains(shard) {
+            return Ok(());
+        }
         let Some(epoch) = self.sessions.get(&session) else { return Ok(()) };
         let Some((owner, since)) = self.owners.get(shard) else { return Ok(()) };
         let newest = self.believers.get(shard).into_iter().flatten().map(|believer| believer.epoch).max();
@@ -78,6 +91,10 @@ impl Invariant for OneOwner {
             Seen::Lease { before, after: Some(after) } => self.written(now, *before, after),
             Seen::Lease { before: Some(gone), after: None } => {
                 self.owners.remove(&gone.shard);
+                Ok(())
+            }
+            Seen::Operated { shard } => {
+                self.announced.insert((*shard).clone());
                 Ok(())
             }
             Seen::Opened(opened) => {
@@ -143,6 +160,23 @@ mod tests {
         bench.fine(&Seen::Opened(&holder));
         holder.lost.cancel();
         bench.fine(&Seen::Lease { before: Some(&a), after: Some(&lease("s", 2, None)) });
+        bench.wrong(&bench.line(1, "s", Event::Returned).seen(), "acts for s");
+    }
+
+    #[test]
+    fn an_owner_from_whom_an_operator_took_a_shard_back_acts_until_the_lease_is_taken_and_no_longer() {
+        let (mut bench, shard) = (Bench::new(OneOwner::default()), super::super::testing::id("s"));
+        let a = lease("s", 1, Some("a/1"));
+        bench.fine(&Seen::Lease { before: None, after: Some(&a) });
+        let holder = opened(1, "s", 1);
+        bench.fine(&Seen::Opened(&holder));
+        bench.fine(&Seen::Operated { shard: &shard });
+        let operated = lease("s", 2, Some("operator/1"));
+        bench.fine(&Seen::Lease { before: Some(&a), after: Some(&operated) });
+        bench.fine(&bench.line(1, "s", Event::Returned).seen());
+        let b = lease("s", 3, Some("b/1"));
+        bench.wrong(&Seen::Lease { before: Some(&operated), after: Some(&b) }, "believes to own it");
+        holder.lost.cancel();
         bench.wrong(&bench.line(1, "s", Event::Returned).seen(), "acts for s");
     }
 

@@ -3,7 +3,7 @@
 //! Done is: finished in the lease table, now or before its tombstone went; or reported as lost to its end; or none of the
 //! application's business since it began. A shard whose lease was there before the watch, left by another program, has been judged by
 //! nobody and is passed over, and so is one that has left the stream itself. Who the parent is comes from the service, not from what the engine wrote. By induction this
-//! holds for all ancestors. Source: P1, P6.
+//! holds for all ancestors. What an operator has taken back is done no more. Where a table's stream was replaced, all of the old one comes first. Source: P1, P6.
 
 use std::collections::BTreeSet;
 
@@ -17,6 +17,8 @@ pub(super) struct ParentsFirst {
     done: BTreeSet<ShardId>,
     /// Whose leases were created before the watch's eyes.
     created: BTreeSet<ShardId>,
+    /// An operator is about to write these.
+    operated: BTreeSet<ShardId>,
 }
 
 impl Invariant for ParentsFirst {
@@ -30,9 +32,15 @@ impl Invariant for ParentsFirst {
                 if before.is_none() {
                     self.created.insert(after.shard.clone());
                 }
+                if self.operated.remove(&after.shard) && !after.is_finished() {
+                    self.done.remove(&after.shard);
+                }
                 if after.is_finished() {
                     self.done.insert(after.shard.clone());
                 }
+            }
+            Seen::Operated { shard } => {
+                self.operated.insert((*shard).clone());
             }
             Seen::Begun { settled } => self.done.extend(settled.iter().cloned()),
             Seen::Line(line) if matches!(line.event, Event::Lost(_, None)) => {
@@ -41,6 +49,9 @@ impl Invariant for ParentsFirst {
             Seen::Opened(opened) if self.created.contains(&opened.shard) => {
                 if let Some(parent) = opened.parent.as_ref().filter(|parent| !self.done.contains(parent)) {
                     return Err(format!("{} was opened before its parent {parent} was done", opened.shard));
+                }
+                if let Some(old) = opened.before.iter().find(|old| !self.done.contains(old)) {
+                    return Err(format!("{} was opened before {old}, of the stream before, was done", opened.shard));
                 }
             }
             _ => {}
@@ -65,6 +76,27 @@ mod tests {
         let mut bench = Bench::new(ParentsFirst::default());
         bench.fine(&Seen::Lease { before: None, after: Some(&lease("c", 0, Some("a/1"))) });
         bench
+    }
+
+    #[test]
+    fn a_child_waits_for_a_parent_that_an_operator_took_back() {
+        let mut bench = bench();
+        let (done, back) = (at(lease("p", 3, None), Checkpoint::ShardEnd), lease("p", 4, Some("a/1")));
+        bench.fine(&Seen::Lease { before: Some(&lease("p", 2, None)), after: Some(&done) });
+        bench.fine(&Seen::Opened(&child()));
+        bench.fine(&Seen::Operated { shard: &id("p") });
+        bench.fine(&Seen::Lease { before: Some(&done), after: Some(&back) });
+        bench.wrong(&Seen::Opened(&child()), "before its parent");
+    }
+
+    #[test]
+    fn a_shard_of_a_new_stream_waits_for_all_of_the_old_one() {
+        let mut bench = bench();
+        let opened = Opened { before: vec![id("p")], ..opened(1, "c", 0) };
+        bench.wrong(&Seen::Opened(&opened), "of the stream before");
+        let done = at(lease("p", 3, None), Checkpoint::ShardEnd);
+        bench.fine(&Seen::Lease { before: Some(&lease("p", 2, None)), after: Some(&done) });
+        bench.fine(&Seen::Opened(&opened));
     }
 
     #[test]

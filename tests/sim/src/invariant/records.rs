@@ -162,6 +162,10 @@ struct Seen<'a> {
     recorded: Option<Checkpoint>,
     /// The session that was opened last, and one more than the furthest record it was given.
     session: Option<(Session, Option<usize>)>,
+    /// The last session of an owner from whom an operator took the shard back.
+    unaware: Option<Session>,
+    /// Since then nobody has taken the lease.
+    rewinding: bool,
 }
 
 impl<'a> Judge<'a> {
@@ -185,6 +189,15 @@ impl<'a> Judge<'a> {
             }
             return faults;
         };
+        // Until its next write is refused, an owner does not know that an operator has taken the shard back.
+        if entry.session != Session::WORLD && entry.event != Event::Closed {
+            if shard.rewinding {
+                shard.unaware = shard.unaware.max(Some(entry.session));
+            }
+            if Some(entry.session) <= shard.unaware {
+                return faults;
+            }
+        }
         match &entry.event {
             Event::Opened => shard.session = Some((entry.session, None)),
             Event::Delivered(number) => {
@@ -192,7 +205,9 @@ impl<'a> Judge<'a> {
                 faults.extend(shard.delivered(entry.session, *number, &mut self.verdict));
             }
             Event::Returned => faults.extend(shard.overlap(entry.session)),
-            Event::Acknowledged(at) => shard.acknowledged = shard.acknowledged.max(Some(*at)),
+            Event::Rewound(to) => shard.rewound(*to),
+            Event::Resumed => shard.rewinding = false,
+            Event::Acknowledged(at) | Event::SetAside(at) => shard.acknowledged = shard.acknowledged.max(Some(*at)),
             Event::Recorded(checkpoint) => faults.extend(shard.recorded(*checkpoint)),
             Event::Ended => {
                 faults.extend(shard.overlap(entry.session));
@@ -234,7 +249,18 @@ impl<'a> Seen<'a> {
         // What need not be delivered may be passed over.
         let acknowledged = next.checked_sub(1).map(|last| truth.written[last]);
         let (given, lost) = (vec![None; len], vec![false; len]);
-        Self { truth, given, lost, next, ended: false, acknowledged, recorded: None, session: None }
+        Self {
+            truth,
+            given,
+            lost,
+            next,
+            ended: false,
+            acknowledged,
+            recorded: None,
+            session: None,
+            unaware: None,
+            rewinding: false,
+        }
     }
 
     fn is_accounted(&self, index: usize) -> bool {
@@ -290,6 +316,16 @@ impl<'a> Seen<'a> {
             Some(before) => Some(Fault::MovedBack(before)),
             None => beyond.then_some(Fault::BeyondAcknowledged(self.acknowledged)),
         }
+    }
+
+    fn rewound(&mut self, to: Checkpoint) {
+        let done = to.sequence().map_or(0, |at| self.truth.written.partition_point(|number| *number <= at));
+        self.given[done..].fill(None);
+        self.next = self.next.min(done);
+        (self.ended, self.acknowledged, self.recorded) = (false, to.sequence(), Some(to));
+        self.unaware = self.session.map(|(session, _)| session).max(self.unaware);
+        self.rewinding = true;
+        self.account();
     }
 
     fn lose(&mut self, gone: impl Fn(SequenceNumber) -> bool) {

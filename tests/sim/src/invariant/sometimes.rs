@@ -63,11 +63,23 @@ pub enum Milestone {
     LateRenewal,
     /// A call was dropped before it returned.
     CallDropped,
+    /// An application was refused because others hold the reader slots.
+    ReaderRefused,
+    /// An application lost its reader slot.
+    ReaderSlotLost,
+    /// A reader slot went from one application to another.
+    ReaderSlotPassed,
+    /// A stream was read to its end, and the one after it begun.
+    StreamReplaced,
+    /// Records that no processor could process went to the sink.
+    SetAside,
+    /// An operator took a shard back.
+    Rewound,
 }
 
 impl Milestone {
     /// What a search of some hundred seeds must reach.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 31] = [
         Self::Evicted,
         Self::EvictionObeyed,
         Self::TakenOver,
@@ -93,6 +105,12 @@ impl Milestone {
         Self::Stopped,
         Self::LateRenewal,
         Self::CallDropped,
+        Self::ReaderRefused,
+        Self::ReaderSlotLost,
+        Self::ReaderSlotPassed,
+        Self::StreamReplaced,
+        Self::SetAside,
+        Self::Rewound,
     ];
 }
 
@@ -144,6 +162,9 @@ impl Sometimes {
             Seen::Worker { after: Some(worker), .. } if worker.state == WorkerState::Fenced => {
                 self.reach(Milestone::Fenced);
             }
+            Seen::Operated { .. } => self.reach(Milestone::Rewound),
+            Seen::SlotPassed => self.reach(Milestone::ReaderSlotPassed),
+            Seen::TurnedAway { .. } => self.reach(Milestone::ReaderRefused),
             Seen::Denied { op, kind } => self.denied(*op, *kind),
             Seen::CallBegan(session) => {
                 self.running.insert(*session);
@@ -217,6 +238,9 @@ impl Sometimes {
             EventKind::DataLost { .. } => self.reach(Milestone::LossReported),
             EventKind::OpenedAtTrimHorizon { .. } => self.reach(Milestone::OpenedAtTrimHorizon),
             EventKind::ProcessorFailed { .. } => self.reach(Milestone::ProcessorFailed),
+            EventKind::ReaderSlotLost { .. } => self.reach(Milestone::ReaderSlotLost),
+            EventKind::StreamReplaced { .. } => self.reach(Milestone::StreamReplaced),
+            EventKind::RecordsSetAside { .. } => self.reach(Milestone::SetAside),
             EventKind::ShardStopped { .. } => self.reach(Milestone::Stopped),
             _ => {}
         }

@@ -15,6 +15,8 @@ use super::{Seen, Watch};
 pub(super) struct Watched {
     pub(super) inner: MemoryLeaseTable,
     pub(super) watch: Watch,
+    /// Who writes is an operator; told of every lease that is taken back.
+    pub(super) operated: Option<Box<dyn Fn(&Lease) + Send + Sync>>,
 }
 
 impl fmt::Debug for Watched {
@@ -29,6 +31,12 @@ impl Watched {
     }
 
     fn told(&self, before: Option<&Lease>, after: Option<&Lease>) {
+        if let (Some(rewound), Some(before), Some(after)) = (&self.operated, before, after) {
+            self.watch.see(&Seen::Operated { shard: &after.shard });
+            if after.checkpoint != before.checkpoint || !after.evicted {
+                rewound(after);
+            }
+        }
         self.watch.see(&Seen::Lease { before, after });
     }
 

@@ -113,6 +113,7 @@ pub(super) fn opened(session: u64, shard: &str, epoch: u64) -> Opened {
         epoch,
         lost: tokio_util::sync::CancellationToken::new(),
         parent: None,
+        before: Vec::new(),
     }
 }
 

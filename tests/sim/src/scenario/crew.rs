@@ -3,11 +3,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use kcl_core::{Report, RunError, SourceOp, TaskEnd};
+use kcl_core::reference::MemoryReaderRegistry;
+use kcl_core::{READER_SLOTS, Report, RunError, SourceOp, StreamViewType, TaskEnd};
 
 use super::fault::{Fault, FaultEvent, Mood, Step, StreamWeather, When};
+use super::operator::rewind;
 use super::plan::Plan;
 use super::player::{Players, Temper};
+use super::registry::{Counter, Distant, holders};
 use super::wire::{Latency, Steps, Wire};
 use crate::fleet::{Fleet, Member, Network, Place, Weather};
 use crate::rng::below;
@@ -24,7 +27,10 @@ pub(crate) struct Crew {
 
 struct Inner {
     sim: Handle,
-    fleet: Fleet,
+    /// By application; places belong to them in turn.
+    fleets: Vec<Fleet>,
+    /// Where there are several.
+    registry: Option<MemoryReaderRegistry>,
     plan: Arc<Plan>,
     state: Mutex<State>,
 }
@@ -40,6 +46,8 @@ struct State {
     waiting: Vec<FaultEvent>,
     /// Everybody is away.
     away: bool,
+    /// An application that has stopped for good.
+    gone: Option<usize>,
 }
 
 #[derive(Default)]
@@ -65,12 +73,25 @@ pub(crate) struct Berth {
     pub(crate) member: Member,
     wire: Wire,
     temper: Temper,
+    place: usize,
 }
 
 /// Told of the steps of one worker.
 struct Lookout {
     crew: Weak<Inner>,
     place: usize,
+}
+
+impl Inner {
+    /// The application that a place belongs to.
+    fn application(&self, place: usize) -> usize {
+        place % self.fleets.len()
+    }
+
+    /// The first application's fleet: what there is of the stream is the same for all.
+    fn fleet(&self) -> &Fleet {
+        &self.fleets[0]
+    }
 }
 
 impl Steps for Lookout {
@@ -84,13 +105,14 @@ impl Steps for Lookout {
 }
 
 impl Crew {
-    pub(crate) fn new(sim: &Handle, fleet: &Fleet, plan: &Arc<Plan>) -> Self {
+    pub(crate) fn new(sim: &Handle, fleets: &[Fleet], plan: &Arc<Plan>) -> Self {
         let seat = |place| Seat { name: format!("w{place}"), ..Seat::default() };
         let places = (0..plan.workers).map(seat).collect();
         let waiting = plan.faults.iter().filter(|event| matches!(event.when, When::On(..))).cloned().collect();
         let state = State { places, waiting, ..State::default() };
-        let (sim, fleet, plan) = (sim.clone(), fleet.clone(), plan.clone());
-        Self { inner: Arc::new(Inner { sim, fleet, plan, state: Mutex::new(state) }) }
+        let registry = (fleets.len() > 1).then(MemoryReaderRegistry::new);
+        let (sim, fleets, plan) = (sim.clone(), fleets.to_vec(), plan.clone());
+        Self { inner: Arc::new(Inner { sim, fleets, registry, plan, state: Mutex::new(state) }) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -114,8 +136,10 @@ impl Crew {
     /// Puts a worker into an empty place.
     pub(crate) fn fill(&self, place: usize) {
         let (name, node, nth) = {
-            let State { places, twins, away, stopping, .. } = &mut *self.lock();
-            let Some(seat) = places.get_mut(place).filter(|seat| seat.berth.is_none() && !*away) else { return };
+            let application = self.inner.application(place);
+            let State { places, twins, away, stopping, gone, .. } = &mut *self.lock();
+            let closed = *away || *gone == Some(application);
+            let Some(seat) = places.get_mut(place).filter(|seat| seat.berth.is_none() && !closed) else { return };
             let (name, nth) = seat.next();
             // A machine on which an older worker of the name still lives is not to be had.
             let taken = twins.iter().any(|berth| berth.member.node.name() == name) || stopping.contains(&name);
@@ -126,7 +150,8 @@ impl Crew {
     }
 
     fn berth(&self, place: usize, name: &str, node: &Node, nth: usize) -> Berth {
-        let Inner { sim, fleet, plan, .. } = &*self.inner;
+        let Inner { sim, plan, registry, fleets, .. } = &*self.inner;
+        let (at, fleet) = (place, &fleets[self.inner.application(place)]);
         let lookout = Arc::new(Lookout { crew: Arc::downgrade(&self.inner), place });
         let label = format!("{place}.{nth}");
         if let Some(ppm) = plan.rates.get(place).filter(|_| nth == 1) {
@@ -135,19 +160,24 @@ impl Crew {
         let wire = Wire::new(sim, &label, plan.latency, lookout);
         let temper = Temper::new(plan, &label, wire.clone());
         let (table, source) = fleet.services();
+        let source = match registry.clone() {
+            Some(registry) => Arc::new(Counter { inner: source, fleet: fleet.clone(), registry }),
+            None => source,
+        };
+        let registry = registry.as_ref().map(|registry| Distant::reached(registry, &wire, &fleet.watch));
         let told = plan.faults.iter().any(|event| matches!(event.when, When::On(..)));
         let (table, source) = (wire.table(table, told), wire.source(source, fleet, plan.service.blurred));
         let weight = plan.weights.get(place).copied().unwrap_or(plan.config.weight);
         let mut fleet = fleet.clone();
         fleet.setup.config = fleet.setup.config.with_weight(weight);
         let (given, its) = (fleet.clone(), temper.clone());
-        let place = Place { node: node.clone(), name, table, source };
+        let place = Place { node: node.clone(), name, table, source, registry };
         let member = fleet.join_at(place, Network::new(sim, &label), move |rt| Players {
             fleet: given,
             rt: rt.clone(),
             temper: its,
         });
-        Berth { member, wire, temper }
+        Berth { member, wire, temper, place: at }
     }
 
     /// Does something with the worker of a place, if there is one.
@@ -233,13 +263,21 @@ impl Crew {
                 }
             }),
             Fault::Outage { time } => self.outage(time),
-            Fault::Throttle { op, time } => self.inner.fleet.service.throttle(op, time),
+            Fault::Throttle { op, time } => self.inner.fleet().service.throttle(op, time),
             Fault::Split(which) => self.reshard(which, true),
             Fault::Roll(which) => self.reshard(which, false),
-            Fault::RollAll => drop(self.inner.fleet.service.roll_all(&self.inner.fleet.stream)),
-            Fault::ExpireIterators => self.inner.fleet.service.expire_iterators(),
+            Fault::RollAll => drop(self.inner.fleet().service.roll_all(&self.inner.fleet().newest_stream())),
+            Fault::ExpireIterators => self.inner.fleet().service.expire_iterators(),
             Fault::Unknown { which, time } => self.hide(which, time),
-            Fault::Disable => drop(self.inner.fleet.service.disable_stream(&self.inner.fleet.table)),
+            Fault::Disable => drop(self.inner.fleet().service.disable_stream(&self.inner.fleet().table)),
+            Fault::Enable(shards) => {
+                let Fleet { service, table, .. } = self.inner.fleet();
+                drop(service.enable_stream(table, StreamViewType::NewAndOldImages, shards));
+            }
+            Fault::Rewind { which, to } => {
+                let (sim, fleet) = (self.inner.sim.clone(), self.inner.fleet().clone());
+                let _ends = self.inner.sim.spawn("rewind", rewind(sim, fleet, which, to));
+            }
         }
     }
 
@@ -345,7 +383,7 @@ impl Crew {
     }
 
     fn reshard(&self, which: u64, split: bool) {
-        let Fleet { service, stream, .. } = &self.inner.fleet;
+        let (service, stream) = (&self.inner.fleet().service, &self.inner.fleet().newest_stream());
         let open = service.open_shards(stream);
         let Some(shard) = open.get(below(which, open.len())) else { return };
         let few = open.len() < self.inner.plan.shards * 2 + 2;
@@ -357,7 +395,7 @@ impl Crew {
     }
 
     fn hide(&self, which: u64, time: Duration) {
-        let Fleet { service, stream, .. } = &self.inner.fleet;
+        let (service, stream) = (&self.inner.fleet().service, &self.inner.fleet().newest_stream());
         let views = service.shards(stream);
         let listed: Vec<_> = views.iter().filter(|view| !view.vanished).collect();
         if let Some(view) = listed.get(below(which, listed.len())) {
@@ -383,26 +421,64 @@ impl Crew {
             places.len()
         };
         for op in SourceOp::ALL {
-            self.inner.fleet.service.throttle(op, Duration::ZERO);
+            self.inner.fleet().service.throttle(op, Duration::ZERO);
         }
         // A scan that stays some writes behind, however much time passes without a write, is a fault too.
-        self.inner.fleet.leases.set_scan_lag(0);
+        self.inner.fleets.iter().for_each(|fleet| fleet.leases.set_scan_lag(0));
         (0..seats).for_each(|place| self.fill(place));
     }
 
-    /// Looks at every worker that is there, in order; a place may be empty for now.
-    pub(crate) fn each(&self, mut look: impl FnMut(&mut Member)) -> usize {
+    /// Looks at every worker of an application that is there, in order; a place may be empty for now.
+    pub(crate) fn each_of(&self, application: usize, mut look: impl FnMut(&mut Member)) -> usize {
         let mut state = self.lock();
         let State { places, twins, .. } = &mut *state;
         let mut empty = 0;
-        for seat in places {
+        let of = |place: usize| self.inner.application(place) == application;
+        for (_, seat) in places.iter_mut().enumerate().filter(|(place, _)| of(*place)) {
             match &mut seat.berth {
                 Some(berth) => look(&mut berth.member),
                 None => empty += 1,
             }
         }
-        twins.iter_mut().for_each(|berth| look(&mut berth.member));
+        twins.iter_mut().filter(|berth| of(berth.place)).for_each(|berth| look(&mut berth.member));
         empty
+    }
+
+    /// The applications that may read now: all, or those that hold the slots.
+    ///
+    /// # Errors
+    /// Some slot is not held by an application that is there.
+    pub(crate) fn readers(&self) -> Result<Vec<usize>, String> {
+        let Inner { registry, fleets, .. } = &*self.inner;
+        let Some(registry) = registry else { return Ok((0..fleets.len()).collect()) };
+        let (holders, gone) = (holders(registry, &self.inner.fleet().stream), self.lock().gone);
+        let named = |name: &String| fleets.iter().position(|fleet| fleet.setup.application == *name);
+        let readers: Vec<usize> = holders.iter().filter_map(named).filter(|reader| Some(*reader) != gone).collect();
+        match readers.len() == fleets.len().min(READER_SLOTS) {
+            true => Ok(readers),
+            false => Err(format!("the slots are those of {holders:?}")),
+        }
+    }
+
+    /// Stops an application for good.
+    pub(crate) async fn stop_application(&self, application: usize) {
+        let berths: Vec<Berth> = {
+            let mut state = self.lock();
+            state.gone = Some(application);
+            let State { places, twins, .. } = &mut *state;
+            let here = places.iter_mut().filter_map(|seat| {
+                let its = seat.berth.as_ref().is_some_and(|berth| self.inner.application(berth.place) == application);
+                if its { seat.berth.take() } else { None }
+            });
+            let mut here: Vec<Berth> = here.collect();
+            let (its, others) = std::mem::take(twins)
+                .into_iter()
+                .partition::<Vec<Berth>, _>(|berth| self.inner.application(berth.place) == application);
+            *twins = others;
+            here.extend(its);
+            here
+        };
+        futures::future::join_all(berths.into_iter().map(|berth| self.stop(berth, false))).await;
     }
 
     /// Stops everybody gracefully.

@@ -52,10 +52,11 @@ pub enum Step {
 
 impl Step {
     /// All that faults are drawn for.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::Sent(Request::Take),
         Self::Applied(Request::Take),
         Self::Answered(Request::Take),
+        Self::Sent(Request::Renew),
         Self::Applied(Request::Renew),
         Self::Answered(Request::Renew),
         Self::Sent(Request::Checkpoint),
@@ -71,6 +72,7 @@ impl Step {
         Self::Answered(Request::Finish),
         Self::Applied(Request::Create),
         Self::Applied(Request::Register),
+        Self::Sent(Request::Heartbeat),
         Self::Applied(Request::Heartbeat),
         Self::Opened,
         Self::Delivering,
@@ -78,6 +80,21 @@ impl Step {
         Self::Parting,
         Self::Page,
         Self::Listing,
+    ];
+}
+
+impl Step {
+    /// Those at which a machine that stands still is most likely to wake with a wrong idea of its leases: an answer is under way, or
+    /// nothing was done yet with what was acquired.
+    pub const UNDER_WAY: [Self; 8] = [
+        Self::Applied(Request::Renew),
+        Self::Applied(Request::Heartbeat),
+        Self::Applied(Request::Checkpoint),
+        Self::Applied(Request::Take),
+        Self::Applied(Request::Finish),
+        Self::Opened,
+        Self::Delivering,
+        Self::Page,
     ];
 }
 
@@ -267,6 +284,15 @@ pub enum Fault {
     },
     /// The stream is switched off.
     Disable,
+    /// Another stream is switched on where there is none, with so many shards.
+    Enable(usize),
+    /// An operator takes a shard, chosen by the number, back: to its beginning, or to a record that was written to it.
+    Rewind {
+        /// Which.
+        which: u64,
+        /// How far the record is from the beginning, in parts of a thousand; zero is the beginning.
+        to: u64,
+    },
 }
 
 impl Fault {
@@ -306,7 +332,9 @@ impl Fault {
             | Self::RollAll
             | Self::ExpireIterators
             | Self::Unknown { .. }
-            | Self::Disable => None,
+            | Self::Disable
+            | Self::Enable(_)
+            | Self::Rewind { .. } => None,
         }
     }
 }

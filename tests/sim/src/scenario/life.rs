@@ -1,25 +1,26 @@
 //! A run from its beginning to its end.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use kcl_core::StartPosition;
 use kcl_core::reference::StreamOptions;
-use kcl_core::{Admin, AdminError, Resume, ShardId, StartPosition, TableItem};
 use rand::Rng as _;
 use serde_dynamo::{AttributeValue, Item};
 
 use super::Scenario;
 use super::crew::Crew;
-use super::fault::When;
+use super::fault::{Fault, When};
+use super::operator::operate;
 use super::plan::{Plan, Start};
 use super::player::PANIC;
+use super::settled::{Beginning, unsettled, wanted};
 use crate::fleet::{Fleet, Setup};
 use crate::invariant::{Expect, Sometimes, Watch};
 use crate::rng::below;
 use crate::world::Conduct;
-use crate::{Config, Failure, Handle, Sim, Truth, Verdict, epoch};
+use crate::{Config, Failure, Handle, Sim, Verdict, epoch};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -44,7 +45,7 @@ pub struct Run {
 #[derive(Debug, Default)]
 struct Told {
     verdict: Verdict,
-    watch: Option<Watch>,
+    watches: Vec<Watch>,
 }
 
 /// What was wrong.
@@ -78,7 +79,7 @@ pub fn run_aloud(plan: &Plan) -> Run {
 }
 
 fn carry_out(plan: &Plan, aloud: bool) -> Run {
-    let limit = plan.busy * 2 + plan.settles_within() * 3;
+    let limit = plan.busy * 2 + plan.settles_within() * 4;
     let mut sim = Sim::with(Config { sched: plan.sched, limit, ..Config::new(plan.seed) });
     sim.allow_panics(PANIC);
     let (handle, plan) = (sim.handle(), Arc::new(plan.clone()));
@@ -91,18 +92,24 @@ fn carry_out(plan: &Plan, aloud: bool) -> Run {
         (Ok(Ok(())), Ok(())) => None,
     };
     let told = std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner));
-    let sometimes = told.watch.map(|watch| watch.sometimes()).unwrap_or_default();
+    let mut sometimes = Sometimes::default();
+    told.watches.iter().for_each(|watch| sometimes.add(&watch.sometimes()));
     Run { lasted, polls, trace, verdict: told.verdict, sometimes, broken }
 }
 
 async fn life(sim: Handle, plan: Arc<Plan>, told: Arc<Mutex<Told>>, aloud: bool) -> Result<(), String> {
-    let fleet = setup(&plan).build(&sim);
-    if aloud {
+    let fleets = fleets(&sim, &plan);
+    for fleet in fleets.iter().filter(|_| aloud) {
         fleet.watch.talk();
     }
-    told.lock().unwrap_or_else(PoisonError::into_inner).watch = Some(fleet.watch.clone());
+    told.lock().unwrap_or_else(PoisonError::into_inner).watches =
+        fleets.iter().map(|fleet| fleet.watch.clone()).collect();
+    let (crew, fleet) = (Crew::new(&sim, &fleets, &plan), fleets[0].clone());
     fleet.write(plan.writes.before, plan.writes.keys);
-    let crew = Crew::new(&sim, &fleet, &plan);
+    for nth in 0..plan.past {
+        crew.happen(Fault::Split(crate::rng::mix(plan.seed ^ nth as u64)));
+        fleet.write(plan.writes.keys.min(5), plan.writes.keys);
+    }
     let beginning = Beginning::default();
     let _writer = sim.spawn("writer", write(sim.clone(), fleet.clone(), plan.clone()));
     let _workers = sim.spawn("arrivals", arrive(sim.clone(), crew.clone(), plan.clone()));
@@ -115,68 +122,133 @@ async fn life(sim: Handle, plan: Arc<Plan>, told: Arc<Mutex<Told>>, aloud: bool)
     }
     sim.sleep(plan.busy).await;
     crew.heal();
-    let judge = |fleet: &Fleet| fleet.history.judge(&wanted(fleet, &plan, &beginning));
-    let until = sim.now() + plan.settles_within();
-    let mut steady_since = None;
-    let mut seen = 0;
-    loop {
-        let wrong = unsettled(&sim, &fleet, &crew, &plan)?;
-        let wrong = wrong.or_else(|| {
-            let verdict = judge(&fleet);
-            let complete = verdict.is_complete();
-            let text = verdict.to_string();
-            told.lock().unwrap_or_else(PoisonError::into_inner).verdict = verdict;
-            (!complete).then_some(text)
-        });
-        match wrong {
-            None => {
-                let since = *steady_since.get_or_insert(sim.now());
-                if sim.now() - since >= plan.config.lease_duration * 2 {
-                    break;
-                }
-            }
-            Some(what) if sim.now() > until => {
-                return Err(format!("{:?} after the last fault: {what}", sim.now() - plan.busy));
-            }
-            Some(_) => steady_since = None,
-        }
-        seen += 1;
-        sim.sleep(if seen < 20 { SECOND } else { 5 * SECOND }).await;
-    }
-    let mut ending = fleet.ending([]);
-    ending.truth = wanted(&fleet, &plan, &beginning);
-    ending.verdict = fleet.history.judge(&ending.truth);
-    crew.each(|member| ending.owned.push((member.node.name().to_owned(), member.owned().len())));
-    let expect = Expect {
-        tombstones_gone_after: Some(plan.settles_within()),
-        even: plan.weights.is_empty(),
-        repeats: plan.no_repeats.then_some(0),
-        unowned: longest_gap(&plan),
-    };
-    if let Err(violations) = fleet.watch.check_end(&ending, &expect) {
-        let lines: Vec<String> = violations.iter().map(ToString::to_string).collect();
-        return Err(lines.join("\n"));
+    let end = End { sim: sim.clone(), fleets, crew: crew.clone(), plan: plan.clone(), beginning, told };
+    let readers = end.settle().await?;
+    end.judge(&readers)?;
+    if let (Some(first), true) = (readers.first(), plan.applications > 1) {
+        // Its slot frees itself, and the one that has waited gets it.
+        crew.stop_application(*first).await;
+        let readers = end.settle().await?;
+        end.judge(&readers)?;
     }
     crew.stop_all().await;
-    let verdict = judge(&fleet);
-    let text = verdict.to_string();
-    let (complete, repeated) = (verdict.is_complete(), verdict.repeated);
-    told.lock().unwrap_or_else(PoisonError::into_inner).verdict = verdict;
-    if !complete {
-        return Err(text);
-    }
-    if plan.no_repeats && repeated > 0 {
-        return Err(format!("records were delivered twice, and nothing has failed: {text}"));
-    }
-    if let Some(lease) = fleet.leases.leases().into_iter().find(|lease| lease.owner.is_some()) {
-        return Err(format!("all workers have stopped, and {} still has an owner", lease.shard));
-    }
-    let losses = fleet.losses.all();
-    match losses.first() {
-        Some(loss) if plan.scenario != Scenario::Outage => {
-            Err(format!("nothing was trimmed, and a loss was reported: {loss}"))
+    end.left_behind(&readers)
+}
+
+/// What is looked at once faults have ended.
+struct End {
+    sim: Handle,
+    fleets: Vec<Fleet>,
+    crew: Crew,
+    plan: Arc<Plan>,
+    beginning: Beginning,
+    told: Arc<Mutex<Told>>,
+}
+
+impl End {
+    /// What the history of an application shows by now.
+    fn verdict(&self, application: usize) -> Verdict {
+        let fleet = &self.fleets[application];
+        let verdict = fleet.history.judge(&wanted(fleet, &self.plan, &self.beginning));
+        if application == 0 {
+            self.told.lock().unwrap_or_else(PoisonError::into_inner).verdict = verdict.clone();
         }
-        _ => Ok(()),
+        verdict
+    }
+
+    /// What is not as it should be, with the applications that read.
+    fn wrong(&self) -> Result<Result<Vec<usize>, String>, String> {
+        for application in 0..self.fleets.len() {
+            // Also of one that does not read, or did not to the end, what it did must be right.
+            let verdict = self.verdict(application);
+            if !verdict.violations.is_empty() {
+                return Err(verdict.to_string());
+            }
+        }
+        let readers = match self.crew.readers() {
+            Ok(readers) => readers,
+            Err(what) => return Ok(Err(what)),
+        };
+        for &reader in &readers {
+            let (fleet, plan) = (&self.fleets[reader], &self.plan);
+            if let Some(what) = unsettled(reader, fleet, &self.crew, plan)? {
+                return Ok(Err(what));
+            }
+            let verdict = self.verdict(reader);
+            if !verdict.is_complete() {
+                return Ok(Err(verdict.to_string()));
+            }
+        }
+        Ok(Ok(readers))
+    }
+
+    /// Waits until everything has come right and stayed so for a while; returns the applications that read.
+    async fn settle(&self) -> Result<Vec<usize>, String> {
+        let (sim, plan) = (&self.sim, &self.plan);
+        let begun = sim.now();
+        let until = begun + plan.settles_within();
+        let (mut steady_since, mut seen) = (None, 0);
+        loop {
+            match self.wrong()? {
+                Ok(readers) => {
+                    let since = *steady_since.get_or_insert(sim.now());
+                    if sim.now() - since >= plan.config.lease_duration * 2 {
+                        return Ok(readers);
+                    }
+                }
+                Err(what) if sim.now() > until => {
+                    return Err(format!("{:?} after the last fault: {what}", sim.now() - begun));
+                }
+                Err(_) => steady_since = None,
+            }
+            seen += 1;
+            sim.sleep(if seen < 20 { SECOND } else { 5 * SECOND }).await;
+        }
+    }
+
+    /// What must hold of the applications that read, now that nothing fails any more.
+    fn judge(&self, readers: &[usize]) -> Result<(), String> {
+        let plan = &self.plan;
+        for &reader in readers {
+            let fleet = &self.fleets[reader];
+            let mut ending = fleet.ending([]);
+            ending.truth = wanted(fleet, plan, &self.beginning);
+            ending.verdict = fleet.history.judge(&ending.truth);
+            self.crew.each_of(reader, |member| {
+                ending.owned.push((member.node.name().to_owned(), member.owned().len()));
+            });
+            let expect = Expect {
+                tombstones_gone_after: Some(plan.settles_within()),
+                even: plan.weights.is_empty(),
+                repeats: plan.no_repeats.then_some(0),
+                unowned: longest_gap(plan),
+            };
+            if let Err(violations) = fleet.watch.check_end(&ending, &expect) {
+                let lines: Vec<String> = violations.iter().map(ToString::to_string).collect();
+                return Err(lines.join("\n"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What all that have stopped must have left behind.
+    fn left_behind(&self, readers: &[usize]) -> Result<(), String> {
+        for (application, fleet) in self.fleets.iter().enumerate() {
+            let verdict = self.verdict(application);
+            if !verdict.violations.is_empty() || (readers.contains(&application) && !verdict.is_complete()) {
+                return Err(verdict.to_string());
+            }
+            if self.plan.no_repeats && verdict.repeated > 0 {
+                return Err(format!("records were delivered twice, and nothing has failed: {verdict}"));
+            }
+            if let Some(lease) = fleet.leases.leases().into_iter().find(|lease| lease.owner.is_some()) {
+                return Err(format!("all workers have stopped, and {} still has an owner", lease.shard));
+            }
+            if let Some(loss) = fleet.losses.all().first().filter(|_| self.plan.scenario != Scenario::Outage) {
+                return Err(format!("nothing was trimmed, and a loss was reported: {loss}"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -186,6 +258,17 @@ fn longest_gap(plan: &Plan) -> Option<Duration> {
     let capped = plan.config.max_leases != usize::MAX;
     let bounded = plan.no_repeats && plan.workers >= 3 && !capped;
     bounded.then(|| plan.config.lease_duration + plan.config.observe_every * 2 + SECOND * 5)
+}
+
+/// The fleets of all applications, on one stream.
+fn fleets(sim: &Handle, plan: &Plan) -> Vec<Fleet> {
+    let first = setup(plan).build(sim);
+    let more = (1..plan.applications).map(|nth| {
+        let setup = Setup { application: format!("sim{nth}"), ..setup(plan) };
+        setup.build_on(sim, &first.service, &first.table, &first.stream)
+    });
+    let more: Vec<Fleet> = more.collect();
+    std::iter::once(first).chain(more).collect()
 }
 
 fn setup(plan: &Plan) -> Setup {
@@ -213,6 +296,8 @@ fn setup(plan: &Plan) -> Setup {
         losses: plan.losses,
         scan_page: service.scan_page,
         scan_lag: service.scan_lag,
+        set_aside_after: plan.set_aside_after,
+        follows_table: plan.scenario == Scenario::Reenabled,
         ..setup
     }
 }
@@ -238,20 +323,6 @@ async fn write(sim: Handle, fleet: Fleet, plan: Arc<Plan>) {
     }
 }
 
-/// Clears every stop that it sees: of shards that stopped at a record, not at a loss.
-async fn operate(sim: Handle, fleet: Fleet, every: Duration) {
-    let admin = Admin::new(fleet.services().0, sim.rt());
-    loop {
-        sim.sleep(every).await;
-        for lease in fleet.leases.leases().into_iter().filter(|lease| lease.stop.is_some()) {
-            match admin.clear_stop(&lease.key, Resume::Retry).await {
-                Ok(_) | Err(AdminError::NotStopped { .. } | AdminError::Contended { .. }) => {}
-                Err(error) => sim.fail(format!("the stop of {} was not cleared: {error}", lease.shard)),
-            }
-        }
-    }
-}
-
 async fn arrive(sim: Handle, crew: Crew, plan: Arc<Plan>) {
     sim.sleep(plan.start.workers_from()).await;
     let pause = plan.stagger / u32::try_from(plan.workers).unwrap_or(1);
@@ -267,130 +338,6 @@ async fn happen(sim: Handle, crew: Crew, plan: Arc<Plan>) {
         sim.sleep(at.saturating_sub(sim.now())).await;
         if sim.now() < plan.busy {
             crew.happen(event.fault);
-        }
-    }
-}
-
-/// What is not yet as it should be.
-fn unsettled(sim: &Handle, fleet: &Fleet, crew: &Crew, plan: &Plan) -> Result<Option<String>, String> {
-    let (mut live, mut states) = (BTreeMap::new(), BTreeMap::new());
-    let mut early = None;
-    let empty = crew.each(|member| {
-        if let Some(ended) = member.main.now() {
-            early = Some(format!("{:?} has ended by itself: {ended:?}", member.node));
-        }
-        if let Some(status) = member.handle().map(|handle| handle.status())
-            && let Some(worker) = status.worker
-        {
-            states.extend(status.shards.iter().map(|shard| (shard.shard.clone(), format!("{shard:?}"))));
-            let owned: BTreeSet<ShardId> = status.shards.into_iter().map(|shard| shard.shard).collect();
-            live.insert(worker.to_string(), owned);
-        } else {
-            early = early.take().or(Some(String::new()));
-        }
-    });
-    match early {
-        Some(what) if !what.is_empty() => return Err(what),
-        Some(_) => return Ok(Some("a worker has not begun".to_owned())),
-        None if empty > 0 => return Ok(Some(format!("{empty} workers are away at {:?}", sim.now()))),
-        None => {}
-    }
-    let leases = fleet.leases.leases();
-    let mut unfinished = 0;
-    for lease in leases.iter().filter(|lease| !lease.is_finished()) {
-        unfinished += 1;
-        let owner = lease.owner.as_ref().map(ToString::to_string);
-        let owned = owner.as_ref().and_then(|owner| live.get(owner));
-        if !owned.is_some_and(|owned| owned.contains(&lease.shard)) {
-            return Ok(Some(format!("{} is not read, its owner is {owner:?}, its stop {:?}", lease.shard, lease.stop)));
-        }
-    }
-    let views = fleet.service.shards(&fleet.stream);
-    let closed: BTreeSet<&ShardId> =
-        views.iter().filter(|view| view.closed.is_some()).map(|view| &view.shard.id).collect();
-    if let Some(lease) = leases.iter().find(|lease| !lease.is_finished() && closed.contains(&lease.shard)) {
-        let state = states.get(&lease.shard);
-        return Ok(Some(format!("{} is closed and not finished: {state:?}, {lease:?}", lease.shard)));
-    }
-    let leased: BTreeSet<&ShardId> = leases.iter().map(|lease| &lease.shard).collect();
-    if let Some(open) = fleet.service.open_shards(&fleet.stream).iter().find(|shard| !leased.contains(shard)) {
-        return Ok(Some(format!("the open shard {open} has no lease")));
-    }
-    let counts: Vec<usize> = live.values().map(BTreeSet::len).collect();
-    let (least, most) = (counts.iter().min().copied().unwrap_or(0), counts.iter().max().copied().unwrap_or(0));
-    if counts.iter().sum::<usize>() != unfinished {
-        return Ok(Some(format!("{unfinished} shards are unfinished, and the workers own {counts:?}")));
-    }
-    let even = !plan.weights.is_empty() || most <= least + 1;
-    Ok((!even).then(|| format!("the shares are uneven: {counts:?}")))
-}
-
-/// What had been written, and the shards that were closed.
-type Then = (Truth, BTreeSet<ShardId>);
-
-/// What was there when an application that begins with what comes had begun.
-#[derive(Debug, Clone, Default)]
-struct Beginning {
-    found: Arc<Mutex<Option<Then>>>,
-}
-
-impl Beginning {
-    async fn watch(self, sim: Handle, fleet: Fleet, plan: Arc<Plan>) {
-        sim.sleep(plan.start.workers_from()).await;
-        loop {
-            let views = fleet.service.shards(&fleet.stream);
-            let closed = views.into_iter().filter(|view| view.closed.is_some()).map(|view| view.shard.id).collect();
-            let now = (fleet.truth(), closed);
-            if fleet.leases.snapshot().iter().any(|item| matches!(item, TableItem::Marker(_))) {
-                *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
-                return;
-            }
-            sim.sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
-/// What was written, and of it what the application need not be given.
-fn wanted(fleet: &Fleet, plan: &Plan, beginning: &Beginning) -> Truth {
-    let mut truth = fleet.truth();
-    match plan.start {
-        Start::Oldest => {}
-        Start::Latest(_) => {
-            let found = beginning.found.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some((then, closed)) = &*found else { return truth };
-            for (shard, before) in &then.shards {
-                if let Some(now) = truth.shards.get_mut(shard) {
-                    now.optional = before.written.len();
-                    now.gone = closed.contains(shard);
-                }
-            }
-        }
-        Start::At(at, _) => {
-            let from: SystemTime = epoch() + at;
-            for (shard, records) in fleet.service.written(&fleet.stream) {
-                let old = records.iter().take_while(|record| record.created_at() < Some(from)).count();
-                if let Some(shard) = truth.shards.get_mut(&shard) {
-                    shard.optional = old;
-                }
-            }
-        }
-    }
-    if plan.scenario == Scenario::Outage {
-        forget_unknown(fleet, &mut truth);
-    }
-    truth
-}
-
-/// Shards that came and went while nobody looked, and whose children did too: nobody can know of them.
-fn forget_unknown(fleet: &Fleet, truth: &mut Truth) {
-    let views = fleet.service.shards(&fleet.stream);
-    let known: BTreeSet<ShardId> = fleet.history.entries().into_iter().map(|entry| entry.shard).collect();
-    let here: BTreeSet<&ShardId> = views.iter().filter(|view| !view.vanished).map(|view| &view.shard.id).collect();
-    for view in views.iter().filter(|view| view.vanished && !known.contains(&view.shard.id)) {
-        // A child that has left the stream too may have been reported as lost; of the shards before it nobody knows.
-        let continued = view.children.iter().any(|child| here.contains(child));
-        if let Some(shard) = truth.shards.get_mut(&view.shard.id).filter(|_| !continued) {
-            (shard.optional, shard.gone) = (shard.written.len(), true);
         }
     }
 }

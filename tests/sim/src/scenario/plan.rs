@@ -8,9 +8,12 @@ use kcl_core::reference::{LastPage, Visibility};
 use kcl_core::{Checkpoints, Liveness, LossDecision, WorkerConfig};
 
 use super::Scenario;
-use super::fault::FaultEvent;
+use super::fault::{Fault, FaultEvent};
 use super::wire::Latency;
 use crate::ready::Sched;
+
+/// How long a reader slot must stand still before it passes on.
+const SLOT_LIFE: Duration = Duration::from_secs(180);
 
 /// Everything about a run that is decided before it.
 #[derive(Debug, Clone)]
@@ -33,6 +36,8 @@ pub struct Plan {
     pub liveness: Liveness,
     /// The settings of the workers.
     pub config: WorkerConfig,
+    /// How often a shard was replaced before the application began.
+    pub past: usize,
     /// Where the application begins.
     pub start: Start,
     /// What is decided about losses.
@@ -55,6 +60,12 @@ pub struct Plan {
     pub checkpoints: Checkpoints,
     /// Shards stop at records that fail, and an operator clears the stops, looking so often.
     pub operator: Option<Duration>,
+    /// What no processor can process: one record in so many; zero: none. The failure sink takes it.
+    pub poison_one_in: usize,
+    /// Records that fail so many times go to the failure sink; zero: there is none.
+    pub set_aside_after: u32,
+    /// Applications that read the stream, each with its workers: the places are dealt out to them in turn.
+    pub applications: usize,
     /// What happens.
     pub faults: Vec<FaultEvent>,
     /// Whether no record may be delivered to two processors: nothing in the plan is a reason for it.
@@ -151,6 +162,7 @@ impl Plan {
             // Fewer workers may not be able to own everything under it.
             self.config.max_leases = usize::MAX;
         }
+        self.applications = self.applications.min(self.workers);
         let workers = self.workers;
         for event in &mut self.faults {
             if let Some(worker) = event.fault.worker() {
@@ -171,6 +183,13 @@ impl Plan {
             + config.discover_every.saturating_mul(workers) * 4
             + config.checkpoint_every * 2
             + self.per_batch * 200
+            + if self.applications > 1 { SLOT_LIFE * 3 } else { Duration::ZERO }
+            + if self.is_rewound() { self.busy } else { Duration::ZERO }
+    }
+
+    /// Whether an operator takes shards back: then they are read again.
+    fn is_rewound(&self) -> bool {
+        self.faults.iter().any(|event| matches!(event.fault, Fault::Rewind { .. }))
     }
 }
 
@@ -196,12 +215,17 @@ impl fmt::Display for Plan {
         let Self { seed, scenario, sched, workers, shards, busy, stagger, liveness, start, losses, .. } = self;
         writeln!(f, "seed {seed}, scenario {scenario}, {sched:?}, {liveness:?}")?;
         writeln!(f, "{workers} workers, {shards} shards, busy for {busy:?}, starts within {stagger:?}")?;
-        writeln!(f, "{start:?}, losses {losses:?}, no repeats {}", self.no_repeats)?;
+        writeln!(
+            f,
+            "{start:?}, {} shards replaced before, losses {losses:?}, no repeats {}",
+            self.past, self.no_repeats
+        )?;
         writeln!(f, "{:?}", self.service)?;
         writeln!(f, "{:?}", self.latency)?;
         writeln!(f, "{:?}, batches of {:?}, one in {} fails", self.writes, self.per_batch, self.fails_one_in)?;
         writeln!(f, "{:?}", self.config)?;
         writeln!(f, "weights {:?}, checkpoints {:?}, operator {:?}", self.weights, self.checkpoints, self.operator)?;
+        writeln!(f, "{} applications, one record in {} is poison", self.applications, self.poison_one_in)?;
         writeln!(f, "clocks wrong by {:?} ppm, {} faults:", self.rates, self.faults.len())?;
         self.faults.iter().try_for_each(|event| writeln!(f, "{event}"))
     }

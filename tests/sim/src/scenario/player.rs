@@ -16,6 +16,7 @@ use super::plan::Plan;
 use super::wire::Wire;
 use crate::fleet::Fleet;
 use crate::history::Event;
+use crate::rng::{below, mix};
 use crate::world::{Call, RecordingProcessor, Script};
 
 /// What a planned panic says.
@@ -28,6 +29,7 @@ pub(crate) struct Temper {
     state: Arc<Mutex<(Mood, Draw)>>,
     per_batch: Duration,
     fails_one_in: usize,
+    poison_one_in: usize,
     checkpoints: Checkpoints,
 }
 
@@ -40,8 +42,8 @@ impl fmt::Debug for Temper {
 impl Temper {
     pub(crate) fn new(plan: &Plan, node: &str, wire: Wire) -> Self {
         let state = Arc::new(Mutex::new((Mood::Calm, Draw::new(plan.seed, &format!("temper/{node}")))));
-        let Plan { per_batch, fails_one_in, checkpoints, .. } = *plan;
-        Self { wire, state, per_batch, fails_one_in, checkpoints }
+        let Plan { per_batch, fails_one_in, poison_one_in, checkpoints, .. } = *plan;
+        Self { wire, state, per_batch, fails_one_in, poison_one_in, checkpoints }
     }
 
     pub(crate) fn set(&self, mood: Mood) {
@@ -62,8 +64,16 @@ impl Temper {
         }
     }
 
+    /// Whether no processor ever gets past the record.
+    fn is_poison(&self, record: &Record) -> bool {
+        let number = record.sequence_number().to_string();
+        let hash = number.bytes().fold(0, |hash, digit| mix(hash ^ u64::from(digit)));
+        self.poison_one_in > 0 && below(hash, self.poison_one_in) == 0
+    }
+
     async fn work(&self, call: &Call, fleet: &Fleet) -> Result<(), ProcessError> {
         let (time, panics, fails) = self.decide(call.batch.len());
+        let fails = call.batch.iter().position(|record| self.is_poison(record)).or(fails);
         self.wire.step(Step::Delivering).await;
         if !time.is_zero() {
             call.rt.sleep(time).await;

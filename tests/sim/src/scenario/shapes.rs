@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kcl_core::reference::{LastPage, Visibility};
-use kcl_core::{Checkpoints, FailurePolicy, Liveness, LossDecision, SourceOp, WorkerConfig};
+use kcl_core::{Checkpoints, Liveness, LossDecision, SourceOp, WorkerConfig};
 
 use super::Scenario;
 use super::draw::Draw;
@@ -38,6 +38,8 @@ enum Class {
     Steps,
     /// Workers that start before others stop, and some that do not wait for their calls.
     Deploys,
+    /// An operator takes shards back.
+    Rewinds,
 }
 
 impl Class {
@@ -84,6 +86,10 @@ impl Plan {
 }
 
 mod extras;
+mod settings;
+mod wide;
+
+use settings::{WRONG, config, latency, rates, service, writes};
 
 /// How long one record takes at most where all go to one shard: a fleet that is written to faster than it can read never catches up.
 fn slowest_record(plan: &Plan) -> Duration {
@@ -97,14 +103,14 @@ fn slowest_record(plan: &Plan) -> Duration {
 fn common(seed: u64, scenario: Scenario, draw: &mut Draw) -> Plan {
     let workers = draw.pick(&[1, 2, 2, 2, 3, 3, 3, 4, 5]);
     let shards = draw.pick(&[1, 2, 3, 4, 4, 5, 6, 8]);
-    let liveness = draw.pick(&[Liveness::PerLease, Liveness::PerLease, Liveness::PerWorker]);
+    let liveness = draw.pick(&[Liveness::PerLease, Liveness::PerWorker]);
     Plan {
         seed,
         scenario,
         sched: draw.pick(&[Sched::Random, Sched::Random, Sched::Fifo, Sched::Pct(1), Sched::Pct(3)]),
         workers,
         shards,
-        busy: draw.time(3 * MINUTE..=30 * MINUTE),
+        busy: draw.time(2 * MINUTE..=20 * MINUTE),
         stagger: Duration::ZERO,
         liveness,
         config: config(&mut Draw::new(seed, "config")).with_liveness(Some(liveness)),
@@ -115,74 +121,16 @@ fn common(seed: u64, scenario: Scenario, draw: &mut Draw) -> Plan {
         writes: writes(&mut Draw::new(seed, "writes")),
         per_batch: draw.pick(&[Duration::ZERO, Duration::from_millis(5), Duration::from_millis(200), SECOND / 2]),
         fails_one_in: draw.pick(&[0, 0, 0, 20]),
-        rates: (0..workers).map(|_| draw.below(401) as i32 - 200).collect(),
+        rates: rates(workers, &mut Draw::new(seed, "rates")),
+        past: 0,
         weights: Vec::new(),
         checkpoints: Checkpoints::Automatic,
         operator: None,
+        poison_one_in: 0,
+        set_aside_after: 0,
+        applications: 1,
         faults: Vec::new(),
         no_repeats: false,
-    }
-}
-
-fn config(draw: &mut Draw) -> WorkerConfig {
-    let d = if draw.one_in(3) { 10 * SECOND } else { draw.time(2 * SECOND..=60 * SECOND) };
-    let observe = (d / draw.pick(&[1, 2, 5, 10, 20])).clamp(SECOND / 5, 5 * SECOND).min(d);
-    let poll = draw.time(SECOND / 5..=2 * SECOND);
-    let failures = FailurePolicy::stop_after(u32::MAX).with_backoff(SECOND / 10, 5 * SECOND);
-    WorkerConfig::default()
-        .with_lease_duration(d)
-        .with_observe_every(observe)
-        .with_discover_every(draw.time(SECOND..=MINUTE))
-        .with_min_hold(draw.pick(&[Duration::ZERO, 5 * SECOND, 30 * SECOND, MINUTE]))
-        .with_checkpoint_every(draw.pick(&[Duration::ZERO, SECOND / 2, 3 * SECOND, 3 * SECOND, 15 * SECOND]))
-        .with_batch_size(draw.pick(&[1, 3, 100, 1000, 1000]))
-        .with_poll_every(poll)
-        .with_poll_idle(poll * draw.pick(&[1, 3, 10]))
-        .with_calls_per_second(draw.pick(&[1, 5, 5, 10]))
-        .with_source_timeout(draw.time(SECOND..=15 * SECOND))
-        .with_memory(draw.pick(&[8 << 20, 64 << 20]))
-        .with_prefetch(draw.pick(&[1, 2, 2, 4]))
-        .with_concurrent_fetches(draw.pick(&[1, 2, 64, 64]))
-        .with_tick_every(draw.pick(&[SECOND, 10 * SECOND, MINUTE]))
-        .with_process_timeout(draw.pick(&[None, None, Some(30 * SECOND)]))
-        .with_failures(failures)
-}
-
-fn service(draw: &mut Draw) -> Service {
-    Service {
-        limits: false,
-        visibility: Visibility::default(),
-        blurred: 0,
-        describe_page: draw.pick(&[2, 10, 100, 100]),
-        trailing_empty_page: draw.one_in(3),
-        page_records: draw.pick(&[3, 50, 1000, 1000]),
-        empty_page_every: draw.one_in(3).then(|| 2 + draw.below(5) as u32),
-        last_page: draw.pick(&[LastPage::WithRecords, LastPage::ExtraEmpty]),
-        roll_every: draw.pick(&[None, None, Some(4 * HOUR), Some(10 * MINUTE)]),
-        scan_page: draw.pick(&[1000, 1000, 3]),
-        scan_lag: draw.pick(&[0, 0, 0, 5]),
-    }
-}
-
-fn latency(draw: &mut Draw) -> Latency {
-    let heavy = Latency {
-        slow_one_in: 25,
-        slow: draw.time(SECOND / 10..=2 * SECOND),
-        stuck_one_in: 100,
-        stuck: draw.time(2 * SECOND..=20 * SECOND),
-        ..Latency::QUICK
-    };
-    draw.pick(&[Latency::QUICK, Latency::QUICK, Latency { stuck_one_in: 0, ..heavy }, heavy])
-}
-
-fn writes(draw: &mut Draw) -> Writes {
-    let quiet = draw.time(10 * SECOND..=2 * MINUTE);
-    let from = draw.time(10 * SECOND..=3 * MINUTE);
-    Writes {
-        keys: draw.pick(&[1, 20, 200]),
-        every: draw.time(SECOND / 10..=10 * SECOND),
-        before: draw.pick(&[0, 0, 100]),
-        quiet: if draw.one_in(2) { vec![(from, from + quiet)] } else { Vec::new() },
     }
 }
 
@@ -273,14 +221,7 @@ fn shape(plan: &mut Plan, classes: &mut Vec<Class>, draw: &mut Draw) {
                 Class::Steps,
                 Class::Table,
             ];
-            let extreme = draw.one_in(2);
-            plan.rates = (0..plan.workers)
-                .map(|n| match (extreme, n % 2) {
-                    (true, 0) => -10_000,
-                    (true, _) => 10_000,
-                    (false, _) => draw.below(20_001) as i32 - 10_000,
-                })
-                .collect();
+            plan.rates = (0..plan.workers).map(|n| if n % 2 == 0 { -WRONG } else { WRONG }).collect();
         }
         Scenario::Chaos => {
             classes.extend(Class::ALL.into_iter().filter(|_| draw.one_in(2)));
@@ -289,6 +230,8 @@ fn shape(plan: &mut Plan, classes: &mut Vec<Class>, draw: &mut Draw) {
             }
             plan.service.limits = draw.one_in(4);
         }
+        Scenario::Readers => wide::readers(plan, classes, draw),
+        Scenario::Reenabled => wide::reenabled(plan, classes, draw),
         Scenario::Large => large(plan),
     }
 }
@@ -340,10 +283,10 @@ fn outage(plan: &mut Plan, draw: &mut Draw) {
     plan.service.roll_every = Some(draw.pick(&[2, 4, 4]) as u32 * HOUR);
     plan.workers = plan.workers.min(3);
     plan.shards = plan.shards.min(4);
-    let before = draw.time(10 * MINUTE..=2 * HOUR);
+    let before = draw.time(3 * MINUTE..=30 * MINUTE);
     let away = draw.pick(&[20, 26, 26, 50]) as u32 * HOUR;
     plan.add(When::At(before), Fault::Outage { time: away });
-    plan.busy = before + away + draw.time(10 * MINUTE..=2 * HOUR);
+    plan.busy = before + away + draw.time(3 * MINUTE..=30 * MINUTE);
     plan.writes.every = draw.time(20 * SECOND..=2 * MINUTE);
     plan.config =
         plan.config.clone().with_poll_every(2 * SECOND).with_poll_idle(20 * SECOND).with_tick_every(30 * SECOND);
@@ -386,7 +329,7 @@ fn faults(plan: &mut Plan, classes: &[Class]) {
     let walls = classes.contains(&Class::Clocks) && Draw::new(plan.seed, "walls").one_in(2);
     for class in classes {
         let mut draw = Draw::new(plan.seed, &format!("faults/{class:?}"));
-        let pause = draw.time(15 * SECOND..=5 * MINUTE);
+        let pause = draw.time(8 * SECOND..=4 * MINUTE);
         let from = plan.start.workers_from();
         let mut at = from + draw.even(Duration::ZERO..=pause);
         while at < plan.busy {
@@ -420,13 +363,21 @@ fn one(plan: &Plan, class: Class, at: Duration, draw: &mut Draw) -> (When, Fault
             Fault::StopNow { worker, down: draw.pick(&[Duration::ZERO, SECOND, d]), renamed: draw.one_in(2) }
         }
         Class::Twins => Fault::Twin { worker, frozen: draw.time(SECOND..=d * 3) },
+        Class::Freezes | Class::Suspends if draw.one_in(2) => {
+            let (time, step) = (draw.time(d / 3..=d * 4), draw.pick(&Step::UNDER_WAY));
+            let freezes = class == Class::Freezes;
+            let fault = if freezes { Fault::Freeze { worker, time } } else { Fault::Suspend { worker, time } };
+            return (When::On(step, at), fault);
+        }
         Class::Freezes => Fault::Freeze { worker, time: draw.time(SECOND / 10..=d * 4) },
         Class::Suspends => Fault::Suspend { worker, time: draw.time(SECOND / 10..=d * 4) },
         Class::Blocks => Fault::Block { worker, time: draw.time(SECOND..=MINUTE) },
         Class::Table => Fault::Table { worker, weather: weather(d, draw), time: draw.time(d / 2..=d * 8) },
         Class::Stream => Fault::Stream { worker, weather: stream_weather(draw), time: draw.time(SECOND..=2 * MINUTE) },
         Class::Moods => Fault::Mood { worker, mood: mood(draw), time: draw.time(SECOND..=2 * MINUTE) },
-        Class::Clocks if draw.one_in(2) => Fault::Rate { worker, ppm: draw.below(20_001) as i32 - 10_000 },
+        Class::Clocks if draw.one_in(2) => {
+            Fault::Rate { worker, ppm: draw.below(2 * WRONG as usize + 1) as i32 - WRONG }
+        }
         // Where a start is counted in time of day, no clock may be wrong by more than the slack.
         Class::Clocks if plan.start == Start::Oldest => Fault::Wall { worker, ahead: draw.below(1201) as i64 - 600 },
         Class::Clocks => Fault::Wall { worker, ahead: draw.below(41) as i64 - 20 },
@@ -437,6 +388,7 @@ fn one(plan: &Plan, class: Class, at: Duration, draw: &mut Draw) -> (When, Fault
             _ => Fault::Split(draw.number()),
         },
         Class::Service if draw.one_in(2) => Fault::ExpireIterators,
+        Class::Rewinds => Fault::Rewind { which: draw.number(), to: draw.pick(&[0, 0, 300, 700]) },
         Class::Service => Fault::Unknown { which: draw.number(), time: draw.time(SECOND / 10..=4 * SECOND) },
     };
     (When::At(at), fault)
@@ -445,15 +397,19 @@ fn one(plan: &Plan, class: Class, at: Duration, draw: &mut Draw) -> (When, Fault
 /// What may happen to a worker at a step.
 fn of_worker(plan: &Plan, worker: usize, draw: &mut Draw) -> Fault {
     let d = plan.config.lease_duration;
-    match draw.below(10) {
-        0..=2 => Fault::Crash { worker, down: draw.time(SECOND / 10..=d * 3), renamed: draw.one_in(2) },
-        3..=5 => Fault::Freeze { worker, time: draw.time(d / 10..=d * 4) },
-        6 => Fault::Suspend { worker, time: draw.time(d / 10..=d * 4) },
+    match draw.below(12) {
+        0 | 1 => Fault::Crash { worker, down: draw.time(SECOND / 10..=d * 3), renamed: draw.one_in(2) },
+        2..=4 => Fault::Freeze { worker, time: draw.time(d / 10..=d * 4) },
+        5 | 6 => Fault::Suspend { worker, time: draw.time(d / 10..=d * 4) },
         7 => Fault::Restart { worker, down: SECOND, renamed: draw.one_in(2) },
-        8 => Fault::Table {
+        8..=10 => Fault::Table {
             worker,
-            weather: Weather { cut: true, late: draw.pick(&[0, 2]), ..Weather::default() },
-            time: draw.time(d / 4..=d * 3),
+            weather: match draw.below(4) {
+                0 => Weather { cut: true, ..Weather::default() },
+                1 => Weather { cut: true, late: 2, ..Weather::default() },
+                _ => Weather { deaf: true, ..Weather::default() },
+            },
+            time: draw.time(d / 10..=d * 3),
         },
         _ => Fault::Twin { worker, frozen: draw.time(SECOND..=d * 3) },
     }

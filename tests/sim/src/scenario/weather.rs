@@ -10,9 +10,10 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 pub(super) fn weather(d: Duration, draw: &mut Draw) -> Weather {
-    match draw.below(9) {
+    match draw.below(12) {
+        5 => Weather { deaf: true, ..Weather::default() },
         0 => Weather { cut: true, late: draw.pick(&[0, 2]), ..Weather::default() },
-        6..=8 => Weather { flaps: d * draw.pick(&[8, 11, 15]) / 10, ..Weather::default() },
+        6..=10 => Weather { flaps: d * draw.pick(&[8, 11, 15, 20]) / 10, ..Weather::default() },
         1 => Weather { reply_lost: 3, ..Weather::default() },
         2 => Weather { late: 5, ..Weather::default() },
         3 => Weather { throttled: 2, ..Weather::default() },

@@ -66,7 +66,7 @@ pub(crate) trait Steps: Send + Sync {
 /// One worker's way. Clones share its weather.
 #[derive(Clone)]
 pub(crate) struct Wire {
-    sim: Handle,
+    pub(super) sim: Handle,
     rt: Rt,
     steps: Arc<dyn Steps>,
     state: Arc<Mutex<State>>,
@@ -137,20 +137,27 @@ impl Wire {
 
     fn fate(&self, call: &LeaseCall) -> LeaseFault {
         self.steps.reached(Step::Sent(request(call)));
+        self.way()
+    }
+
+    /// What becomes of a request to the lease table or the registry.
+    pub(super) fn way(&self) -> LeaseFault {
         let State { draw, latency, table, .. } = &mut *self.lock();
         let late = Duration::from_secs(30);
         if table.cut {
             // Some requests get through late, no answer does.
             let there = draw.one_in(table.late).then(|| draw.even(Duration::ZERO..=late));
             LeaseFault::Carried { there, back: None }
+        } else if table.deaf {
+            LeaseFault::Carried { there: Some(latency.draw(draw)), back: None }
         } else if !table.flaps.is_zero() {
-            let stretch = self.sim.now().as_nanos() / table.flaps.as_nanos();
             let there = Some(latency.draw(draw));
-            match mix(self.sim.seed() ^ stretch as u64) % 4 {
-                0 | 1 => LeaseFault::Carried { there: None, back: None },
-                2 => LeaseFault::Carried { there, back: Some(draw.even(Duration::ZERO..=table.flaps / 4)) },
-                _ if draw.one_in(2) => LeaseFault::ReplyLost,
-                _ => LeaseFault::Carried { there, back: Some(Duration::ZERO) },
+            match Reach::at(self.sim.seed(), self.sim.now(), table.flaps) {
+                Reach::Silent => LeaseFault::Carried { there: None, back: None },
+                Reach::Deaf => LeaseFault::Carried { there, back: None },
+                Reach::Slow => LeaseFault::Carried { there, back: Some(draw.even(Duration::ZERO..=table.flaps / 4)) },
+                Reach::Lossy if draw.one_in(2) => LeaseFault::ReplyLost,
+                Reach::Lossy | Reach::Well => LeaseFault::Carried { there, back: Some(Duration::ZERO) },
             }
         } else if draw.one_in(table.late) {
             LeaseFault::Carried { there: Some(draw.even(Duration::ZERO..=late)), back: None }
@@ -248,6 +255,39 @@ impl Wire {
         }
         self.pass(back).await;
         if matches!(fate, Fate::Lost) { Err(SourceError::new(SourceErrorKind::Unavailable, op.name())) } else { answer }
+    }
+}
+
+/// What gets through at an instant, where the way comes and goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    Silent,
+    /// No answer comes back.
+    Deaf,
+    /// Answers take up to a quarter of the stretch.
+    Slow,
+    /// Every other answer is lost, and the caller is told.
+    Lossy,
+    Well,
+}
+
+impl Reach {
+    /// Each stretch is of one kind, or it breaks down: bad at first, well for a moment, then silent.
+    fn at(seed: u64, now: Duration, stretch: Duration) -> Self {
+        let (nth, within) = (now.as_nanos() / stretch.as_nanos(), now.as_nanos() % stretch.as_nanos());
+        let drawn = mix(seed ^ nth as u64);
+        let bad = u128::from(drawn >> 16) % 350;
+        let well = bad + u128::from(drawn >> 40) % 250;
+        let share = within * 1000 / stretch.as_nanos();
+        match drawn % 8 {
+            0 => Self::Silent,
+            1 => Self::Slow,
+            2 => Self::Lossy,
+            _ if share >= well => Self::Silent,
+            _ if share >= bad => Self::Well,
+            3 | 4 => Self::Slow,
+            _ => Self::Deaf,
+        }
     }
 }
 

@@ -169,6 +169,30 @@ fn a_stream_that_is_replaced_while_it_is_read_is_drained_and_then_followed_from_
     }
 }
 
+/// The service counts DescribeStream calls by account. A worker makes 8 a second, and as many at once after a quiet time.
+#[test]
+fn a_worker_that_goes_on_with_another_stream_lists_no_oftener_than_with_one() {
+    sim::run(18, |sim| async move {
+        let (world, old) = World::new(&sim);
+        world.service.reconfigure(|options| options.describe_page = 1);
+        for _ in 0..8 {
+            world.service.roll_all(&old).expect("enabled");
+        }
+        let _a = world.join("a");
+        sim.sleep(MINUTE).await;
+        world.service.disable_stream(&world.table).expect("disabled");
+        sim.sleep(MINUTE / 2).await;
+        world.service.enable_stream(&world.table, StreamViewType::NewAndOldImages, 30).expect("enabled");
+        for _ in 0..600 {
+            let before = world.service.calls().of(SourceOp::DescribeStream);
+            sim.sleep(SECOND).await;
+            let calls = world.service.calls().of(SourceOp::DescribeStream) - before;
+            assert!(calls <= 16, "{calls} calls in a second");
+        }
+        assert_eq!(world.replaced().len(), 1);
+    });
+}
+
 #[test]
 fn a_stream_that_was_replaced_while_nobody_ran_is_drained_first() {
     sim::run(11, |sim| async move {

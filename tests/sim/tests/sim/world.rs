@@ -76,7 +76,7 @@ fn day(seed: u64, lineage: Lineage, conduct: Conduct) -> (u64, Verdict, u64) {
         let (rt, history) = (sim.node("reader").rt(), History::default());
         let reader = Reader { sim: sim.clone(), rt, service, stream, history };
         reader.all(lineage, conduct).await;
-        let verdict = reader.history.judge(&truth(&reader.service, &reader.stream));
+        let verdict = reader.history.judge(&truth(&reader.service, std::slice::from_ref(&reader.stream)));
         (written, verdict, sim.trace_hash())
     })
 }

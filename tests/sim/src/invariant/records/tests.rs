@@ -212,3 +212,27 @@ fn a_call_that_returns_after_another_processor_was_opened_is_found_out() {
     let story = story.then(2, "parent", [Event::Opened]).then(1, "parent", [Event::Returned]);
     assert_eq!(story.fault(), Fault::Overlap(Session(2)));
 }
+
+#[test]
+fn what_an_operator_took_back_is_to_be_delivered_again_and_its_owner_may_not_know_yet() {
+    let back = |story: Story| story.then(0, "parent", [Event::Rewound(Checkpoint::Sequence(n(2)))]);
+    let done = || whole().then(1, "parent", [Event::Acknowledged(n(4))]);
+    let missing = back(done()).then(1, "parent", given([4])).judge();
+    assert_eq!((missing.violations.len(), missing.missing.len()), (0, 2), "{missing}");
+    let again = [vec![Event::Opened], given(3..=4), vec![Event::Ended]].concat();
+    let again = back(done()).then(0, "parent", [Event::Resumed]).then(3, "parent", again);
+    assert!(again.judge().is_complete(), "{}", again.judge());
+    let skips = back(done()).then(0, "parent", [Event::Resumed]);
+    let skips = skips.then(3, "parent", [vec![Event::Opened], given([4])].concat());
+    assert!(matches!(skips.fault(), Fault::Reordered { .. }));
+}
+
+#[test]
+fn what_the_sink_has_taken_may_be_recorded() {
+    let story = |aside: Vec<Event>| {
+        let begun = Story::new().then(1, "parent", [vec![Event::Opened], given(1..=2)].concat());
+        begun.then(0, "parent", aside).then(0, "parent", [Event::Recorded(Checkpoint::Sequence(n(2)))])
+    };
+    assert_eq!(story(vec![Event::SetAside(n(2))]).judge().violations, []);
+    assert!(matches!(story(Vec::new()).fault(), Fault::BeyondAcknowledged(None)));
+}

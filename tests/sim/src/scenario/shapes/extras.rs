@@ -6,9 +6,16 @@ use kcl_core::{Checkpoints, FailurePolicy};
 
 use super::{Class, MINUTE, SECOND};
 use crate::scenario::draw::Draw;
-use crate::scenario::{Plan, Scenario};
+use crate::scenario::{Plan, Scenario, Start};
 
 pub(super) fn draw(plan: &mut Plan, classes: &mut Vec<Class>) {
+    let mut past = Draw::new(plan.seed, "past");
+    if past.one_in(3) {
+        plan.past = past.count(1..=plan.shards * 4);
+    }
+    if !plan.no_repeats && !classes.contains(&Class::Table) && Draw::new(plan.seed, "table").one_in(2) {
+        classes.push(Class::Table);
+    }
     let mut draw = Draw::new(plan.seed, "extras");
     if draw.one_in(2) {
         return;
@@ -18,9 +25,10 @@ pub(super) fn draw(plan: &mut Plan, classes: &mut Vec<Class>) {
     }
     if draw.one_in(4) {
         plan.weights = (0..plan.workers).map(|_| draw.pick(&[50, 100, 100, 200, 400])).collect();
-    } else if draw.one_in(3) {
+    } else if draw.one_in(2) {
         // At the most that the stream may come to while resharding keeps it small, and one for a closed shard.
-        let most = (plan.shards * 2 + 3).div_ceil(plan.workers) + 1;
+        let workers = plan.workers / plan.applications;
+        let most = (plan.shards * 2 + 3).div_ceil(workers) + 1;
         plan.config = plan.config.clone().with_max_leases(most);
     }
     let settle = draw.pick(&[SECOND / 100, SECOND, 10 * SECOND, MINUTE]);
@@ -31,7 +39,15 @@ pub(super) fn draw(plan: &mut Plan, classes: &mut Vec<Class>) {
     if !plan.no_repeats && draw.one_in(3) {
         classes.push(Class::Deploys);
     }
-    if matches!(plan.scenario, Scenario::Processors | Scenario::Chaos) && draw.one_in(2) {
+    let kept = matches!(plan.scenario, Scenario::Outage | Scenario::Readers | Scenario::Reenabled);
+    if !plan.no_repeats && !kept && plan.start == Start::Oldest && draw.one_in(4) {
+        classes.push(Class::Rewinds);
+    }
+    if !plan.no_repeats && !kept && draw.one_in(4) {
+        (plan.poison_one_in, plan.set_aside_after) = (draw.pick(&[20, 100]), draw.pick(&[2, 3]));
+        // A sink that fails too often stops the shard.
+        plan.operator = Some(SECOND);
+    } else if matches!(plan.scenario, Scenario::Processors | Scenario::Chaos) && draw.one_in(2) {
         plan.operator = Some(draw.pick(&[SECOND, 20 * SECOND]));
         let failures = FailurePolicy::stop_after(draw.pick(&[1, 2, 5])).with_backoff(SECOND / 10, 5 * SECOND);
         plan.config = plan.config.clone().with_failures(failures);

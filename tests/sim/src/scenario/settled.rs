@@ -1,0 +1,137 @@
+//! Whether everything has come right, and what an application need not be given.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use kcl_core::{ShardId, TableItem};
+
+use super::Scenario;
+use super::crew::Crew;
+use super::plan::{Plan, Start};
+use crate::fleet::Fleet;
+use crate::{Handle, Truth, epoch};
+
+/// What is not yet as it should be.
+pub(super) fn unsettled(application: usize, fleet: &Fleet, crew: &Crew, plan: &Plan) -> Result<Option<String>, String> {
+    let (mut live, mut states) = (BTreeMap::new(), BTreeMap::new());
+    let mut early = None;
+    let empty = crew.each_of(application, |member| {
+        if let Some(ended) = member.main.now() {
+            early = Some(format!("{:?} has ended by itself: {ended:?}", member.node));
+        }
+        if let Some(status) = member.handle().map(|handle| handle.status())
+            && let Some(worker) = status.worker
+        {
+            states.extend(status.shards.iter().map(|shard| (shard.shard.clone(), format!("{shard:?}"))));
+            let owned: BTreeSet<ShardId> = status.shards.into_iter().map(|shard| shard.shard).collect();
+            live.insert(worker.to_string(), owned);
+        } else {
+            early = early.take().or(Some(String::new()));
+        }
+    });
+    match early {
+        Some(what) if !what.is_empty() => return Err(what),
+        Some(_) => return Ok(Some("a worker has not begun".to_owned())),
+        None if empty > 0 => return Ok(Some(format!("{empty} workers are away at {:?}", fleet.sim.now()))),
+        None => {}
+    }
+    let leases = fleet.leases.leases();
+    let mut unfinished = 0;
+    for lease in leases.iter().filter(|lease| !lease.is_finished()) {
+        unfinished += 1;
+        let owner = lease.owner.as_ref().map(ToString::to_string);
+        let owned = owner.as_ref().and_then(|owner| live.get(owner));
+        if !owned.is_some_and(|owned| owned.contains(&lease.shard)) {
+            return Ok(Some(format!("{} is not read, its owner is {owner:?}, its stop {:?}", lease.shard, lease.stop)));
+        }
+    }
+    let views = fleet.shards();
+    let closed: BTreeSet<&ShardId> =
+        views.iter().filter(|view| view.closed.is_some()).map(|view| &view.shard.id).collect();
+    if let Some(lease) = leases.iter().find(|lease| !lease.is_finished() && closed.contains(&lease.shard)) {
+        let state = states.get(&lease.shard);
+        return Ok(Some(format!("{} is closed and not finished: {state:?}, {lease:?}", lease.shard)));
+    }
+    let leased: BTreeSet<&ShardId> = leases.iter().map(|lease| &lease.shard).collect();
+    if let Some(open) = fleet.service.open_shards(&fleet.newest_stream()).iter().find(|shard| !leased.contains(shard)) {
+        return Ok(Some(format!("the open shard {open} has no lease")));
+    }
+    let counts: Vec<usize> = live.values().map(BTreeSet::len).collect();
+    let (least, most) = (counts.iter().min().copied().unwrap_or(0), counts.iter().max().copied().unwrap_or(0));
+    if counts.iter().sum::<usize>() != unfinished {
+        return Ok(Some(format!("{unfinished} shards are unfinished, and the workers own {counts:?}")));
+    }
+    let even = !plan.weights.is_empty() || most <= least + 1;
+    Ok((!even).then(|| format!("the shares are uneven: {counts:?}")))
+}
+
+/// What had been written, and the shards that were closed.
+type Then = (Truth, BTreeSet<ShardId>);
+
+/// What was there when an application that begins with what comes had begun.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Beginning {
+    found: Arc<Mutex<Option<Then>>>,
+}
+
+impl Beginning {
+    pub(super) async fn watch(self, sim: Handle, fleet: Fleet, plan: Arc<Plan>) {
+        sim.sleep(plan.start.workers_from()).await;
+        loop {
+            let views = fleet.shards();
+            let closed = views.into_iter().filter(|view| view.closed.is_some()).map(|view| view.shard.id).collect();
+            let now = (fleet.truth(), closed);
+            if fleet.leases.snapshot().iter().any(|item| matches!(item, TableItem::Marker(_))) {
+                *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+                return;
+            }
+            sim.sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// What was written, and of it what the application need not be given.
+pub(super) fn wanted(fleet: &Fleet, plan: &Plan, beginning: &Beginning) -> Truth {
+    let mut truth = fleet.truth();
+    match plan.start {
+        Start::Oldest => {}
+        Start::Latest(_) => {
+            let found = beginning.found.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some((then, closed)) = &*found else { return truth };
+            for (shard, before) in &then.shards {
+                if let Some(now) = truth.shards.get_mut(shard) {
+                    now.optional = before.written.len();
+                    now.gone = closed.contains(shard);
+                }
+            }
+        }
+        Start::At(at, _) => {
+            let from: SystemTime = epoch() + at;
+            for (shard, records) in fleet.service.written(&fleet.stream) {
+                let old = records.iter().take_while(|record| record.created_at() < Some(from)).count();
+                if let Some(shard) = truth.shards.get_mut(&shard) {
+                    shard.optional = old;
+                }
+            }
+        }
+    }
+    if plan.scenario == Scenario::Outage {
+        forget_unknown(fleet, &mut truth);
+    }
+    truth
+}
+
+/// Shards that came and went while nobody looked, and whose children did too: nobody can know of them.
+fn forget_unknown(fleet: &Fleet, truth: &mut Truth) {
+    let views = fleet.shards();
+    let known: BTreeSet<ShardId> = fleet.history.entries().into_iter().map(|entry| entry.shard).collect();
+    let here: BTreeSet<&ShardId> = views.iter().filter(|view| !view.vanished).map(|view| &view.shard.id).collect();
+    for view in views.iter().filter(|view| view.vanished && !known.contains(&view.shard.id)) {
+        // A child that has left the stream too may have been reported as lost; of the shards before it nobody knows.
+        let continued = view.children.iter().any(|child| here.contains(child));
+        if let Some(shard) = truth.shards.get_mut(&view.shard.id).filter(|_| !continued) {
+            (shard.optional, shard.gone) = (shard.written.len(), true);
+        }
+    }
+}
