@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use crate::contract::{LeaseLost, Liveness, Mono, Stamp};
+use crate::contract::{LeaseLost, Liveness, Mono, Stamp, WorkerItem};
 use crate::model::{Lease, Owner};
 use crate::planted::{self, Bug};
 
@@ -215,11 +215,19 @@ impl Tenure {
     }
 }
 
+/// Whether `found`, which refused a heartbeat of the worker that knew its item as `own`, is what an earlier heartbeat left whose answer
+/// was lost: it goes on from there, and that gives no validity. One write further: an item that was deleted and made again by a late
+/// registration is another life.
+pub(crate) fn is_own_heartbeat(own: &WorkerItem, unanswered: bool, found: &WorkerItem) -> bool {
+    unanswered && found.state.lives() && found.counter == own.counter.next()
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::SystemTime;
 
     use super::*;
+    use crate::contract::WorkerState;
     use crate::model::{KeyForm, LeaseCounter, LeaseKey, LeaseWrite, NewLease};
 
     const TIMING: LeaseTiming = LeaseTiming::new(Duration::from_secs(10));
@@ -314,6 +322,21 @@ mod tests {
         assert_eq!(tenure.refused(Some(&applied)), Refusal::OwnWriteFound);
         assert_eq!(tenure.lease().counter, LeaseCounter(1));
         assert!(!tenure.holds(&at(9_500, 9_500)));
+    }
+
+    #[test]
+    fn a_heartbeat_that_was_not_answered_is_recognised_only_one_write_further() {
+        let item = |counter, state| {
+            let id = crate::model::WorkerId::new("me", 1).expect("legal");
+            WorkerItem { id, counter: LeaseCounter(counter), state, weight: 100 }
+        };
+        let own = item(4, WorkerState::Live);
+        assert!(is_own_heartbeat(&own, true, &item(5, WorkerState::Leaving)));
+        assert!(!is_own_heartbeat(&own, false, &item(5, WorkerState::Live)), "every heartbeat was answered");
+        assert!(!is_own_heartbeat(&own, true, &item(5, WorkerState::Evicted)));
+        assert!(!is_own_heartbeat(&own, true, &item(5, WorkerState::Fenced)));
+        assert!(!is_own_heartbeat(&own, true, &item(0, WorkerState::Live)), "it was deleted and registered again");
+        assert!(!is_own_heartbeat(&own, true, &item(6, WorkerState::Live)), "somebody else wrote it");
     }
 
     #[test]

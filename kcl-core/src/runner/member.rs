@@ -19,7 +19,7 @@ use crate::contract::{LeaseError, LeaseErrorKind, LeaseTable, Liveness, Mono, Rt
 use crate::model::WorkerId;
 use crate::planted::{self, Bug};
 use crate::policy::backoff::Backoff;
-use crate::policy::tenure::LeaseTiming;
+use crate::policy::tenure::{self, LeaseTiming};
 use crate::surface::event::{EventKind, Events};
 
 /// What membership works with.
@@ -190,8 +190,7 @@ impl Member {
         match error.kind() {
             // It may be our own heartbeat, whose answer was lost, that moved the counter.
             LeaseErrorKind::Conflict { .. } if self.unanswered => match self.look().await {
-                // One write further: an item that was deleted and made again by a late registration is another life.
-                Ok(Some(item)) if item.state.lives() && item.counter == self.item.counter.next() => {
+                Ok(Some(item)) if tenure::is_own_heartbeat(&self.item, self.unanswered, &item) => {
                     self.item = item;
                     self.unanswered = false;
                     if planted::is(Bug::LookIsBeat) {

@@ -1,5 +1,6 @@
 //! What a worker makes of the answers to its writes.
 
+use crate::engine;
 use crate::moves::{forget_born, give_up, is_member, lapse};
 use crate::rules::{Clause, Mode, Setting};
 use crate::state::{Held, Hold, ItemState, Kind, Member, NOT_HELD, State, Write};
@@ -12,7 +13,7 @@ pub(crate) fn answered(rules: &Setting, s: &mut State, w: usize, l: usize) {
     match m.kind {
         Kind::Take => {
             let valid = if lone {
-                age < rules.valid_for()
+                engine::holds(rules, age)
             } else {
                 is_member(rules, s, w) || !rules.has(Clause::RegisterFirst)
             };
@@ -33,7 +34,7 @@ pub(crate) fn answered(rules: &Setting, s: &mut State, w: usize, l: usize) {
             held.counter = m.counter;
             held.unanswered = false;
             if lone {
-                held.age = age;
+                held.age = engine::extended(rules, held.age, m.age).unwrap_or(rules.over());
             }
         }
     }
@@ -42,7 +43,7 @@ pub(crate) fn answered(rules: &Setting, s: &mut State, w: usize, l: usize) {
 
 fn begin_born(rules: &Setting, s: &mut State, w: usize, age: u8) {
     let lone = rules.mode == Mode::PerLease;
-    let valid = if lone { age < rules.valid_for() } else { is_member(rules, s, w) };
+    let valid = if lone { engine::holds(rules, age) } else { is_member(rules, s, w) };
     for held in s.workers[w].held.iter_mut().filter(|held| held.hold == Hold::Born) {
         *held = if valid { Held { hold: Hold::Yes, age: if lone { age } else { 0 }, ..*held } } else { NOT_HELD };
     }
@@ -75,8 +76,12 @@ pub(crate) fn beat_answered(rules: &Setting, s: &mut State, w: usize) {
     let m = std::mem::replace(&mut worker.beat, Write::NONE);
     worker.counter = m.counter;
     worker.unanswered = false;
-    worker.member = Member::Registered;
-    worker.age = if rules.has(Clause::ValidFromSend) { m.age } else { 0 };
+    let before = std::mem::replace(&mut worker.member, Member::Registered);
+    worker.age = match before {
+        Member::Registered => engine::extended(rules, worker.age, m.age).unwrap_or(rules.over()),
+        _ if rules.has(Clause::ValidFromSend) => m.age,
+        _ => 0,
+    };
     lapse(rules, s, w);
 }
 

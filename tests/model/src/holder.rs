@@ -1,7 +1,8 @@
 //! What workers do with leases: those they hold, those of others, and those that nobody has.
 
 use crate::answers::{answered, refused};
-use crate::moves::{Moves, believes, forget_born, is_member, loosen, validity_age};
+use crate::engine;
+use crate::moves::{Moves, Told, believes, forget_born, is_member, loosen, validity_age};
 use crate::rules::{Clause, Mode};
 use crate::state::{Held, Hold, ItemState, Kind, NOBODY, NOT_HELD, Power, SHARD_END, Write};
 use crate::table::{accepts, apply};
@@ -27,14 +28,17 @@ impl Moves<'_> {
                 continue;
             }
             if m.applied {
+                self.told = Some((m, Told::Acknowledged));
                 self.add("gets the answer", w, l, false, |s| answered(rules, s, w, l));
             } else if !accepts(rules, &self.from, &m) {
                 self.wrote = Some((m, false));
+                self.told = Some((m, Told::Refused));
                 self.add("is refused", w, l, false, |s| refused(rules, s, w, l));
             }
             if !rules.lost {
                 continue;
             }
+            self.told = Some((m, Told::Nothing));
             self.add("gives up waiting", w, l, true, |s| {
                 let m = std::mem::replace(&mut s.workers[w].sent[l], Write::NONE);
                 loosen(rules, s, m);
@@ -54,7 +58,7 @@ impl Moves<'_> {
         }
         match worker.held[l].hold {
             Hold::Yes if lease.exists => self.as_owner(w, l),
-            Hold::Parting if lease.exists && validity_age(rules, &s, w, l) < rules.valid_for() => {
+            Hold::Parting if lease.exists && engine::holds(rules, validity_age(rules, &s, w, l)) => {
                 self.send(w, l, Kind::Release, |m| m.intended = NOBODY);
             }
             Hold::Yes | Hold::Parting => {
@@ -105,13 +109,13 @@ impl Moves<'_> {
             return false;
         }
         let item = s.items[usize::from(owner)];
-        let watched = item.still >= rules.d && !rules.has(Clause::Fence);
+        let watched = engine::stood_still(rules, item.still) && !rules.has(Clause::Fence);
         let gone = match item.state {
             ItemState::Absent | ItemState::Fenced => true,
             ItemState::Evicted => watched || !rules.has(Clause::EvictedIsWatched),
             ItemState::Live => watched,
         };
-        gone || s.workers[w].missing & (1 << owner) != 0
+        gone || s.leases[l].gone || s.workers[w].missing & (1 << owner) != 0
     }
 
     fn as_stranger(&mut self, w: usize, l: usize) {
@@ -119,11 +123,14 @@ impl Moves<'_> {
         let (lease, me) = (s.leases[l], s.me(w));
         let parent = s.leases[0];
         let waits = l > 0 && parent.exists && parent.checkpoint != SHARD_END;
-        if waits && rules.has(Clause::ParentGate) {
+        // A scan may not show the parent yet; only a read does for certain.
+        let seen = !rules.stale || rules.has(Clause::ParentIsRead);
+        if waits && seen && rules.has(Clause::ParentGate) {
             return;
         }
-        let watched = lease.still >= rules.d;
-        let late = watched && rules.has(Clause::ClaimDeadline);
+        let watched = engine::stood_still(rules, lease.still);
+        // How long the deadline is makes no difference to what may happen.
+        let late = rules.has(Clause::ClaimDeadline);
         let parent_held = l > 0 && s.workers[w].held[0].hold != Hold::No;
         let own = lease.owner == me && !lease.evicted && !parent_held && rules.has(Clause::OwnTakenUp);
         let free = lease.owner == NOBODY && (lease.intended == NOBODY || lease.intended == me || late);
@@ -166,6 +173,7 @@ impl Moves<'_> {
             }
         };
         if rules.slow {
+            self.sent = Some(m);
             self.add(sends(kind, m.intended), w, l, false, |s| {
                 s.workers[w].sent[l] = m;
                 stop(s);
@@ -173,7 +181,7 @@ impl Moves<'_> {
             return;
         }
         if self.is_open_to(&m) {
-            self.wrote = Some((m, true));
+            (self.wrote, self.sent, self.told) = (Some((m, true)), Some(m), Some((m, Told::Acknowledged)));
             self.add(does(kind, m.intended), w, l, false, |s| {
                 stop(s);
                 let mut m = m;
@@ -183,7 +191,7 @@ impl Moves<'_> {
                 answered(rules, s, w, l);
             });
             if rules.lost {
-                self.wrote = Some((m, true));
+                (self.wrote, self.sent, self.told) = (Some((m, true)), Some(m), Some((m, Told::Nothing)));
                 self.add(unheard(kind), w, l, true, |s| {
                     stop(s);
                     let mut m = m;
@@ -192,7 +200,7 @@ impl Moves<'_> {
                 });
             }
         } else if !accepts(rules, &self.from, &m) {
-            self.wrote = Some((m, false));
+            (self.wrote, self.sent, self.told) = (Some((m, false)), Some(m), Some((m, Told::Refused)));
             self.add("is refused", w, l, false, |s| {
                 stop(s);
                 s.workers[w].sent[l] = m;
@@ -200,6 +208,7 @@ impl Moves<'_> {
             });
         }
         if rules.lost {
+            (self.sent, self.told) = (Some(m), Some((m, Told::Nothing)));
             self.add(delays(kind), w, l, true, |s| {
                 stop(s);
                 loosen(rules, s, m);
@@ -225,7 +234,7 @@ impl Moves<'_> {
                     Write { kind: Kind::CreateLease, on: l as u8, by: me, ..Write::NONE },
                 );
             }
-            let stood = lease.still >= rules.d || !rules.has(Clause::TombstoneStands);
+            let stood = engine::stood_still(rules, lease.still) || !rules.has(Clause::TombstoneStands);
             if l > 0 && stood && lease.checkpoint == SHARD_END && rules.count_to.is_some() && lease.exists {
                 let (counter, owner) = (lease.counter, lease.owner);
                 let m = Write { kind: Kind::DeleteLease, on: l as u8, by: me, counter, owner, ..Write::NONE };

@@ -76,6 +76,7 @@ fn set(rules: &mut Setting, key: &str, value: &str) {
         "loose" => rules.loose = number,
         "hidden" => rules.hidden = flag,
         "exists" => rules.child_exists = flag,
+        "stale" => rules.stale = flag,
         "crash" => rules.crash = flag,
         "lost" => rules.lost = flag,
         "slow" => rules.slow = flag,

@@ -1,7 +1,8 @@
 //! Membership in PerWorker: signs of life, and what others make of their absence.
 
 use crate::answers::{beat_answered, beat_refused};
-use crate::moves::{Moves, forget_name, give_up, is_member, loosen};
+use crate::engine;
+use crate::moves::{Moves, Told, forget_name, give_up, is_member, loosen};
 use crate::rules::Clause;
 use crate::state::{Hold, ItemState, Kind, Member, Power, Worker, Write, name};
 use crate::table::{accepts, apply};
@@ -42,11 +43,12 @@ impl Moves<'_> {
             _ => on_item(Kind::Beat, me, me, worker.counter),
         };
         if rules.slow {
+            self.sent = Some(m);
             self.add("sends a sign of life", w, 15, false, |s| s.workers[w].beat = m);
             return;
         }
         if self.is_open_to(&m) {
-            self.wrote = Some((m, true));
+            (self.wrote, self.sent, self.told) = (Some((m, true)), Some(m), Some((m, Told::Acknowledged)));
             self.add("shows a sign of life", w, 15, false, |s| {
                 let mut m = m;
                 apply(rules, s, &mut m);
@@ -54,7 +56,7 @@ impl Moves<'_> {
                 beat_answered(rules, s, w);
             });
             if rules.lost {
-                self.wrote = Some((m, true));
+                (self.wrote, self.sent, self.told) = (Some((m, true)), Some(m), Some((m, Told::Nothing)));
                 self.add("shows a sign of life whose answer is lost", w, 15, true, |s| {
                     let mut m = m;
                     apply(rules, s, &mut m);
@@ -62,13 +64,14 @@ impl Moves<'_> {
                 });
             }
         } else if !accepts(rules, &s, &m) {
-            self.wrote = Some((m, false));
+            (self.wrote, self.sent, self.told) = (Some((m, false)), Some(m), Some((m, Told::Refused)));
             self.add("has its sign of life refused", w, 15, false, |s| {
                 s.workers[w].beat = m;
                 beat_refused(rules, s, w);
             });
         }
         if rules.lost {
+            (self.sent, self.told) = (Some(m), Some((m, Told::Nothing)));
             self.add("sends a sign of life that is late", w, 15, true, |s| {
                 loosen(rules, s, m);
                 s.workers[w].unanswered = true;
@@ -88,12 +91,14 @@ impl Moves<'_> {
             });
         }
         if beat.applied {
+            self.told = Some((beat, Told::Acknowledged));
             self.add("gets the answer to its sign of life", w, 15, false, |s| beat_answered(rules, s, w));
         } else if !accepts(rules, &s, &beat) {
-            self.wrote = Some((beat, false));
+            (self.wrote, self.told) = (Some((beat, false)), Some((beat, Told::Refused)));
             self.add("has its sign of life refused", w, 15, false, |s| beat_refused(rules, s, w));
         }
         if rules.lost {
+            self.told = Some((beat, Told::Nothing));
             self.add("gives up waiting for its sign of life", w, 15, true, |s| {
                 let m = std::mem::replace(&mut s.workers[w].beat, Write::NONE);
                 loosen(rules, s, m);
@@ -148,7 +153,7 @@ impl Moves<'_> {
                 continue;
             }
             let m = |kind| on_item(kind, n as u8, crate::state::NOBODY, item.counter);
-            let long_enough = item.still >= rules.d || !rules.has(Clause::FullWatch);
+            let long_enough = engine::stood_still(rules, item.still) || !rules.has(Clause::FullWatch);
             if item.state != ItemState::Fenced && long_enough && rules.has(Clause::Fence) {
                 self.aside("writes a fence", by, fault, m(Kind::Fence));
             }
@@ -156,7 +161,8 @@ impl Moves<'_> {
                 self.aside("evicts a worker", by, fault, m(Kind::EvictWorker));
             }
             let named = s.leases.iter().any(|l| usize::from(l.owner) == n);
-            let may_go = item.state == ItemState::Fenced && !named;
+            // Which leases name it is told by a scan.
+            let may_go = item.state == ItemState::Fenced && (!named || rules.stale);
             if may_go || !rules.has(Clause::DeleteFencedOnly) {
                 self.aside("deletes a worker item", by, fault, m(Kind::DeleteWorker));
             }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::engine;
 use crate::rules::{Clause, Mode, Setting};
 use crate::state::{Hold, Kind, LOOSE, Member, NOBODY, NOT_HELD, Power, State, Worker, Write, name};
 use crate::table::{accepts, apply, is_beyond_bound};
@@ -19,6 +20,21 @@ pub struct Step {
     pub fault: bool,
     /// The write that reached the table in this step, and whether it was applied.
     pub wrote: Option<(Write, bool)>,
+    /// The write that the worker decided on in this step.
+    pub sent: Option<Write>,
+    /// What the worker learned in this step of a write that it waited for.
+    pub told: Option<(Write, Told)>,
+}
+
+/// What a worker learns of its write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// It was applied.
+    Acknowledged,
+    /// It was refused.
+    Refused,
+    /// No answer came.
+    Nothing,
 }
 
 impl fmt::Display for Step {
@@ -37,6 +53,10 @@ pub struct Moves<'a> {
     pub(crate) from: State,
     /// What reaches the table in the step that is added next.
     pub(crate) wrote: Option<(Write, bool)>,
+    /// What its worker decides on.
+    pub(crate) sent: Option<Write>,
+    /// What its worker learns.
+    pub(crate) told: Option<(Write, Told)>,
     /// What was found.
     pub out: Vec<(Step, State)>,
 }
@@ -51,7 +71,7 @@ impl fmt::Debug for Moves<'_> {
 #[must_use]
 pub fn believes(rules: &Setting, s: &State, w: usize, l: usize) -> bool {
     let (worker, held) = (&s.workers[w], &s.workers[w].held[l]);
-    worker.power == Power::Up && held.hold == Hold::Yes && validity_age(rules, s, w, l) < rules.valid_for()
+    worker.power == Power::Up && held.hold == Hold::Yes && engine::holds(rules, validity_age(rules, s, w, l))
 }
 
 pub(crate) fn validity_age(rules: &Setting, s: &State, w: usize, l: usize) -> u8 {
@@ -66,7 +86,7 @@ pub(crate) fn is_member(rules: &Setting, s: &State, w: usize) -> bool {
     let worker = &s.workers[w];
     match rules.mode {
         Mode::PerLease => true,
-        Mode::PerWorker => worker.member == Member::Registered && worker.age < rules.valid_for(),
+        Mode::PerWorker => worker.member == Member::Registered && engine::holds(rules, worker.age),
     }
 }
 
@@ -91,7 +111,7 @@ pub(crate) fn lapse(rules: &Setting, s: &mut State, w: usize) {
         Mode::PerLease => {
             for l in 0..=rules.children {
                 let held = s.workers[w].held[l];
-                if matches!(held.hold, Hold::Yes | Hold::Parting) && held.age >= rules.valid_for() {
+                if matches!(held.hold, Hold::Yes | Hold::Parting) && !engine::holds(rules, held.age) {
                     let sent = std::mem::replace(&mut s.workers[w].sent[l], Write::NONE);
                     s.workers[w].held[l] = NOT_HELD;
                     loosen(rules, s, sent);
@@ -102,7 +122,7 @@ pub(crate) fn lapse(rules: &Setting, s: &mut State, w: usize) {
             }
         }
         Mode::PerWorker => {
-            if s.workers[w].member == Member::Registered && s.workers[w].age >= rules.valid_for() {
+            if s.workers[w].member == Member::Registered && !engine::holds(rules, s.workers[w].age) {
                 give_up(rules, s, w);
             }
         }
@@ -113,7 +133,7 @@ pub(crate) fn lapse(rules: &Setting, s: &mut State, w: usize) {
 /// by those that are not.
 fn lets_lapse(rules: &Setting, s: &State, w: usize) -> bool {
     let worker = &s.workers[w];
-    let ends = |age: u8| age + 1 == rules.valid_for();
+    let ends = |age: u8| engine::holds(rules, age) && !engine::holds(rules, age + 1);
     worker.power == Power::Up
         && match rules.mode {
             Mode::PerLease => worker.held.iter().any(|held| held.hold == Hold::Yes && ends(held.age)),
@@ -144,7 +164,7 @@ impl<'a> Moves<'a> {
     /// Every step from `from`.
     #[must_use]
     pub fn of(rules: &'a Setting, from: &State) -> Self {
-        let mut moves = Self { rules, from: *from, wrote: None, out: Vec::new() };
+        let mut moves = Self { rules, from: *from, wrote: None, sent: None, told: None, out: Vec::new() };
         moves.tick();
         moves.loose_writes();
         for w in 0..rules.workers {
@@ -176,12 +196,12 @@ impl<'a> Moves<'a> {
         fault: bool,
         change: impl FnOnce(&mut State),
     ) {
-        let wrote = self.wrote.take();
+        let (wrote, sent, told) = (self.wrote.take(), self.sent.take(), self.told.take());
         let mut next = self.from;
         change(&mut next);
         next.settle(self.rules);
         if next != self.from {
-            let step = Step { what, worker: worker as u8, on: on as u8, fault, wrote };
+            let step = Step { what, worker: worker as u8, on: on as u8, fault, wrote, sent, told };
             self.out.push((step, next));
         }
     }
@@ -199,7 +219,7 @@ impl<'a> Moves<'a> {
 
     fn tick(&mut self) {
         let rules = self.rules;
-        let end = rules.d + 1;
+        let end = rules.over();
         let fault = (0..rules.workers).any(|w| lets_lapse(rules, &self.from, w));
         self.add("a tick passes", 15, 15, fault, |s| {
             for lease in &mut s.leases {
@@ -212,10 +232,10 @@ impl<'a> Moves<'a> {
                 let worker = &mut s.workers[w];
                 let stands = worker.power == Power::Suspended;
                 let pass = |age: &mut u8| {
-                    *age = match (stands, rules.has(Clause::SuspendCheck)) {
-                        (false, _) => (*age + 1).min(end),
-                        (true, true) => end,
-                        (true, false) => *age,
+                    *age = match stands {
+                        false => (*age + 1).min(end),
+                        true if engine::holds_after_a_suspended_tick(rules, *age) => *age,
+                        true => end,
                     };
                 };
                 for l in 0..=rules.children {
@@ -295,10 +315,12 @@ impl<'a> Moves<'a> {
         let rules = self.rules;
         let again = m.kind == Kind::CreateLease && rules.has(Clause::NotCreatedAgain);
         if rules.count_to.is_some() && rules.lost && !again {
+            self.sent = Some(m);
             self.add(what, w, usize::from(m.on), fault, |s| loosen(rules, s, m));
         }
         if self.is_open_to(&m) && !(again && self.is_awaited(m.on)) {
             self.wrote = Some((m, true));
+            self.sent = Some(m);
             self.add(what, w, usize::from(m.on), fault, |s| {
                 let mut m = m;
                 apply(rules, s, &mut m);

@@ -50,6 +50,7 @@ clauses! {
     TombstoneStands: "a tombstone is deleted only after it has stood for D",
     NotCreatedAgain: "a lease that was deleted is not created again while an old write may still arrive",
     ParentGate: "nobody takes a child before its parent is SHARD_END",
+    ParentIsRead: "the parent is read before its child is taken: a scan may not show it",
     ReleaseStopsFirst: "an owner stops before it sends the write that lets go",
     Fence: "a silent worker is fenced by a write on the counter that stood still",
     JudgedAfter: "that an incarnation is missing is read after the lease that named it",
@@ -87,6 +88,8 @@ pub struct Setting {
     pub slow: bool,
     /// PerWorker: begin with a fleet whose workers have joined and of which the first holds the lease.
     pub joined: bool,
+    /// Whether scans may show items as they once were, or not at all. What a write's own guard checks needs no more than that.
+    pub stale: bool,
     /// Whether workers crash and come back.
     pub crash: bool,
     /// Whether machines are suspended.
@@ -118,6 +121,7 @@ impl Setting {
             late_registration: true,
             slow: mode == Mode::PerLease,
             joined: true,
+            stale: false,
             crash: true,
             suspend: true,
             moves: true,
@@ -149,6 +153,7 @@ impl Setting {
             ("late_registration", self.late_registration, full.late_registration),
             ("slow", self.slow, full.slow),
             ("joined", self.joined, full.joined),
+            ("stale", self.stale, full.stale),
             ("crash", self.crash, full.crash),
             ("suspend", self.suspend, full.suspend),
             ("moves", self.moves, full.moves),
@@ -171,9 +176,9 @@ impl Setting {
         self.has(Clause::GuardCounter) && (kind != Kind::Renew || self.has(Clause::GuardCheckpoint))
     }
 
-    /// In true time, an owner may believe itself valid for less than this after sending, on the slowest clock.
+    /// The age from which on a write lets nobody act, on any clock.
     #[must_use]
-    pub fn valid_for(&self) -> u8 {
-        if self.has(Clause::DriftMargin) { self.d } else { self.d + 1 }
+    pub(crate) fn over(&self) -> u8 {
+        self.d + 1
     }
 }

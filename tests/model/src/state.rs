@@ -29,6 +29,9 @@ pub struct Lease {
     pub counter: u8,
     /// Ticks for which the counter has stood still: what a worker that looks all the time has seen.
     pub still: u8,
+    /// The owner's item was missing while the lease named it. Whoever has seen that may take the lease, even if a registration makes
+    /// the item anew that was given up long ago.
+    pub gone: bool,
 }
 
 /// A worker item's state.
@@ -192,8 +195,16 @@ pub struct State {
 /// No item.
 pub const NO_ITEM: Item = Item { state: ItemState::Absent, counter: 0, still: 0 };
 /// No lease.
-pub const NO_LEASE: Lease =
-    Lease { exists: false, owner: NOBODY, intended: NOBODY, evicted: false, checkpoint: 0, counter: 0, still: 0 };
+pub const NO_LEASE: Lease = Lease {
+    exists: false,
+    owner: NOBODY,
+    intended: NOBODY,
+    evicted: false,
+    checkpoint: 0,
+    counter: 0,
+    still: 0,
+    gone: false,
+};
 /// Not held.
 pub const NOT_HELD: Held = Held { hold: Hold::No, counter: STALE, age: 0, progress: 0, unanswered: false };
 
@@ -326,9 +337,10 @@ impl State {
         for lease in &mut self.leases {
             let owned = rules.mode == Mode::PerLease && lease.owner != NOBODY;
             let tombstone = lease.checkpoint == SHARD_END;
-            if !lease.exists || (tombstone && !counted) || !(owned || tombstone || lease.intended != NOBODY) {
+            if !lease.exists || (tombstone && !counted) || !(owned || tombstone) {
                 lease.still = 0;
             }
+            lease.gone &= lease.owner != NOBODY;
         }
     }
 
@@ -424,7 +436,7 @@ impl State {
 
 impl Lease {
     fn packed(&self) -> u64 {
-        let flags = u8::from(self.exists) | u8::from(self.evicted) << 1;
+        let flags = u8::from(self.exists) | u8::from(self.evicted) << 1 | u8::from(self.gone) << 2;
         u64::from_le_bytes([flags, self.owner, self.intended, self.checkpoint, self.counter, self.still, 0, 0])
     }
 }

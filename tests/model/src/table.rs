@@ -80,6 +80,7 @@ fn apply_to_lease(rules: &Setting, s: &mut State, m: &mut Write) {
         Kind::DeleteLease => *lease = NO_LEASE,
         _ => {}
     }
+    s.leases[on].gone &= s.leases[on].owner == before.owner && m.kind != Kind::Take;
     let after = s.leases[on];
     if before.exists && after.exists && after.checkpoint < before.checkpoint {
         s.went_back = true;
@@ -117,12 +118,17 @@ fn apply_to_item(rules: &Setting, s: &mut State, m: &mut Write) {
     item.counter += 1;
     item.still = 0;
     match m.kind {
-        Kind::Register => *item = Item { state: ItemState::Live, ..NO_ITEM },
+        Kind::Register => {
+            *item = Item { state: ItemState::Live, ..NO_ITEM };
+            for lease in s.leases.iter_mut().filter(|lease| lease.owner == m.on) {
+                lease.gone = true;
+            }
+        }
         Kind::Beat | Kind::Adopt => item.state = ItemState::Live,
         Kind::Fence => item.state = ItemState::Fenced,
         Kind::EvictWorker => item.state = ItemState::Evicted,
         Kind::DeleteWorker => *item = NO_ITEM,
         _ => {}
     }
-    m.counter = item.counter;
+    m.counter = s.items[usize::from(m.on)].counter;
 }
