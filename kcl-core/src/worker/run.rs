@@ -14,8 +14,8 @@ use crate::contract::{
 use crate::model::{IdError, StreamArn, WorkerId};
 use crate::policy::tenure::LeaseTiming;
 use crate::runner::{
-    ByteBudget, Drained, Fleet, Member, MemberSetting, Readers, Session, Subscription, TableAccess, WorkEnd, describe,
-    recheck,
+    ByteBudget, Drained, Fleet, Member, MemberSetting, Readers, Session, Subscription, TableAccess, WorkEnd,
+    describe, recheck,
 };
 use crate::surface::config::WorkerConfig;
 use crate::surface::event::{EventKind, Events};
@@ -140,6 +140,7 @@ impl Parts {
             let end = fleet.work(&mut member, &stop.gracefully).instrument(span.clone()).await;
             self.board.phase(Phase::Stopping);
             let drained = self.part(&mut member, fleet, end, &stop).instrument(span).await;
+            self.board.parted();
             match end {
                 WorkEnd::Shutdown => {
                     return Ok(Report { released: drained.released, abandoned: drained.abandoned });
