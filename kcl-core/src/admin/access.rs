@@ -1,6 +1,6 @@
 //! An operator's requests: bounded, tried again, and settled where their answer was lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +39,11 @@ pub(super) struct Table {
     pub(super) foreign: Vec<(String, String)>,
 }
 
+/// The workers that own these leases, as far as they are of this library. Whether they live, their own items say.
+pub(super) fn owners(leases: &[&Lease]) -> BTreeSet<WorkerId> {
+    leases.iter().filter_map(|lease| lease.owner.as_ref()?.as_str().parse().ok()).collect()
+}
+
 /// What became of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Settled {
@@ -58,13 +63,6 @@ impl Table {
         let guessed = if bare { KeyForm::Bare } else { KeyForm::Qualified };
         let form = self.meta.map_or(guessed, |meta| meta.key_form);
         Streams { arns: std::slice::from_ref(stream), form }.stream_of(lease).is_some()
-    }
-
-    /// The workers that own these leases, as far as their items say that they live.
-    pub(super) fn live_owners(&self, leases: &[&Lease]) -> Vec<WorkerId> {
-        let owns = |id: &WorkerId| leases.iter().any(|lease| lease.owner.as_ref() == Some(&id.owner()));
-        let live = self.workers.iter().filter(|worker| worker.state.lives());
-        live.map(|worker| worker.id.clone()).filter(owns).collect()
     }
 
     /// Whether an owner is a run of one of our workers.
@@ -164,7 +162,7 @@ impl Access {
     }
 
     /// Refuses the next sign of life of each worker.
-    pub(super) async fn evict_workers(&self, workers: &[WorkerId]) -> Result<(), AdminError> {
+    pub(super) async fn evict_workers(&self, workers: impl IntoIterator<Item = &WorkerId>) -> Result<(), AdminError> {
         for worker in workers {
             self.evict_worker(worker).await?;
         }
@@ -172,6 +170,7 @@ impl Access {
     }
 
     async fn evict_worker(&self, id: &WorkerId) -> Result<(), AdminError> {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(3));
         let mut last = None;
         for _ in 0..TRIES {
             let Some(worker) = self.worker(id).await? else { return Ok(()) };
@@ -187,6 +186,7 @@ impl Access {
                 }
                 Err(error) => return Err(error.into()),
             }
+            self.rt().sleep(self.rt().jitter(backoff.next_pause())).await;
         }
         last.map_or(Ok(()), |error| Err(error.into()))
     }

@@ -122,13 +122,15 @@ impl Admin {
     /// An owner is refused with its next write and stops; the lease is taken again once it has expired, under a higher epoch. Until
     /// then it may deliver what it has. A stop stays: see [`Admin::clear_stop`].
     ///
-    /// Returns what was rewound; nothing, if nothing of it had been read.
+    /// Returns what was rewound; nothing, if nobody has read on from there. After a call that failed or was broken off, the same call
+    /// finishes what was begun.
     ///
     /// # Errors
     /// `NoLease`, `NotBack`, `TooManyDescendants`, `Contended`, `Unknown`, `Table`.
     ///
     /// # Cancel safety
-    /// Dropping it leaves all done or nothing; [`Admin::list`] shows which.
+    /// Dropping it leaves the leases all rewound or none, and of [`Liveness::PerWorker`] some workers may not be evicted yet. Calling it
+    /// again finishes the job.
     pub async fn rewind(&self, key: &LeaseKey, to: RewindTo) -> Result<Vec<Rewound>, AdminError> {
         let table = self.access.look().await?;
         self.rewind_from(table, key, to).await
@@ -166,10 +168,11 @@ impl Admin {
                 return Ok(Vec::new());
             }
             let seen: Vec<&Lease> = steps.iter().filter_map(|step| table.leases.get(&step.key)).collect();
-            let mut owners = table.live_owners(&seen);
+            let mut owners = access::owners(&seen);
             // The one that the lease itself is held by goes last: while it lives in the table, nobody takes the lease.
-            let last = plan::holder(&steps).and_then(|holder| owners.iter().position(|one| one.owner() == *holder));
-            let last = last.map(|at| owners.remove(at));
+            let last =
+                plan::holder(&steps).and_then(|holder| owners.iter().find(|one| one.owner() == *holder).cloned());
+            let last = last.and_then(|last| owners.take(&last));
             if table.liveness() == Liveness::PerWorker {
                 self.access.evict_workers(&owners).await?;
             }
@@ -177,7 +180,7 @@ impl Admin {
                 Settled::Written => {
                     let rewound = seen.iter().zip(&steps).map(|(lease, step)| rewound(lease, step)).collect();
                     if let (Some(last), Liveness::PerWorker) = (last, table.liveness()) {
-                        self.access.evict_workers(&[last]).await?;
+                        self.access.evict_workers([&last]).await?;
                     }
                     return Ok(rewound);
                 }
@@ -188,13 +191,14 @@ impl Admin {
     }
 
     /// Makes the owner of a lease let go: it is refused with its next write and stops. The lease is taken once it has expired, by `to`
-    /// first where it is named. Returns the owner.
+    /// first where it is named. Returns the owner. Where `to` owns it already, that is `to`, and nothing is done.
     ///
     /// # Errors
     /// `NoLease`, `NotOwned`, `Contended`, `Unknown`, `Table`.
     ///
     /// # Cancel safety
-    /// Dropping it leaves it done or not. It may be repeated.
+    /// Dropping it leaves it done or not, or in [`Liveness::PerWorker`] half done. It may be repeated: with `to`, until `to` owns the lease;
+    /// without, whoever has taken the lease meanwhile is made to let go too.
     pub async fn release(&self, key: &LeaseKey, to: Option<&WorkerId>) -> Result<Owner, AdminError> {
         let intended_for = to.map_or(Change::Clear, |worker| Change::Set(worker.owner()));
         let mut table = self.access.look().await?;
@@ -203,10 +207,13 @@ impl Admin {
             let (Some(owner), false) = (lease.owner.clone(), lease.is_finished()) else {
                 return Err(AdminError::NotOwned { key: key.clone() });
             };
+            if to.is_some_and(|to| to.owner() == owner) && !lease.evicted {
+                return Ok(owner);
+            }
             let write = LeaseWrite { evict: true, intended_for: intended_for.clone(), ..LeaseWrite::default() };
             if self.access.settle(&table, &[guarded(&lease, write)]).await? == Settled::Written {
                 if table.liveness() == Liveness::PerWorker {
-                    self.access.evict_workers(&table.live_owners(&[&lease])).await?;
+                    self.access.evict_workers(&access::owners(&[&lease])).await?;
                 }
                 return Ok(owner);
             }
@@ -226,7 +233,7 @@ impl Admin {
         if self.access.worker(worker).await?.is_none() {
             return Err(AdminError::NoWorker { worker: worker.clone() });
         }
-        self.access.evict_workers(std::slice::from_ref(worker)).await
+        self.access.evict_workers([worker]).await
     }
 
     /// Lets a stopped shard be read again. Returns why it was stopped.

@@ -1,8 +1,9 @@
 //! An operator's calls on the table in memory.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod broken_off;
+mod ours;
 
-use expect_test::expect;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::contract::{BootstrapMarker, SCHEMA_VERSION, TableItem, TableMeta, WorkerState};
@@ -23,7 +24,7 @@ fn at(n: u128) -> Checkpoint {
 }
 
 fn owner(name: &str) -> Owner {
-    WorkerId::new(name, 1).expect("a name").owner()
+    worker(name).owner()
 }
 
 fn new_lease(shard: &str, parent: Option<&str>) -> NewLease {
@@ -58,10 +59,36 @@ fn get(table: &MemoryLeaseTable, shard: &str) -> Lease {
     leases.into_iter().find(|lease| lease.shard.as_str() == shard).expect("it is there")
 }
 
+/// Runs a test in both ways to show life.
+fn in_both_modes(test: impl AsyncFn(Liveness)) {
+    for mode in [Liveness::PerLease, Liveness::PerWorker] {
+        run(test(mode));
+    }
+}
+
+fn worker(name: &str) -> WorkerId {
+    WorkerId::new(name, 1).expect("a name")
+}
+
+async fn state_of(table: &MemoryLeaseTable, name: &str) -> WorkerState {
+    table.worker(&worker(name)).await.expect("read").expect("there").state
+}
+
+/// A table of that mode, with two workers that live.
+async fn table_of(mode: Liveness) -> MemoryLeaseTable {
+    let table = MemoryLeaseTable::new();
+    let meta = TableMeta { schema: SCHEMA_VERSION, liveness: mode, key_form: KeyForm::Qualified };
+    table.fix_meta(&meta).await.expect("fixed");
+    for name in ["v", "w"] {
+        table.register_worker(&worker(name), 100).await.expect("registered");
+    }
+    table
+}
+
 /// `a` is finished and so is its child `b`; `c` continues `b` and is read; `d` is a half read child of `a`; `z` has nothing to do with
 /// them.
-fn lineage() -> MemoryLeaseTable {
-    let table = MemoryLeaseTable::new();
+async fn lineage(mode: Liveness) -> MemoryLeaseTable {
+    let table = table_of(mode).await;
     put(&table, "a", None, Checkpoint::ShardEnd, None);
     put(&table, "b", Some("a"), Checkpoint::ShardEnd, None);
     put(&table, "c", Some("b"), at(30), Some("w"));
@@ -76,8 +103,8 @@ fn admin(table: &MemoryLeaseTable) -> Admin {
 
 #[test]
 fn a_rewind_takes_back_a_shard_and_everything_that_continues_it() {
-    run(async {
-        let table = lineage();
+    in_both_modes(async |mode| {
+        let table = lineage(mode).await;
         let z = get(&table, "z");
         let rewound =
             admin(&table).rewind(&key("a"), RewindTo::After(SequenceNumber::from_u128(5))).await.expect("done");
@@ -96,8 +123,8 @@ fn a_rewind_takes_back_a_shard_and_everything_that_continues_it() {
 
 #[test]
 fn nobody_may_take_a_rewound_lease_while_a_child_of_it_may_still_be_read() {
-    run(async {
-        let table = lineage();
+    in_both_modes(async |mode| {
+        let table = lineage(mode).await;
         admin(&table).rewind(&key("a"), RewindTo::TrimHorizon).await.expect("done");
         for (shard, holder) in [("a", Some(owner("w"))), ("c", Some(owner("w")))] {
             let lease = get(&table, shard);
@@ -118,8 +145,8 @@ fn nobody_may_take_a_rewound_lease_while_a_child_of_it_may_still_be_read() {
 
 #[test]
 fn a_rewound_lease_that_nobody_reads_is_free_at_once() {
-    run(async {
-        let table = MemoryLeaseTable::new();
+    in_both_modes(async |mode| {
+        let table = table_of(mode).await;
         put(&table, "a", None, at(9), None);
         // The Java library leaves the owner of a finished lease named.
         put(&table, "b", None, Checkpoint::ShardEnd, Some("java"));
@@ -133,8 +160,8 @@ fn a_rewound_lease_that_nobody_reads_is_free_at_once() {
 
 #[test]
 fn a_rewind_takes_what_was_prepared_and_the_filter_with_it_and_leaves_a_stop() {
-    run(async {
-        let table = MemoryLeaseTable::new();
+    in_both_modes(async |mode| {
+        let table = table_of(mode).await;
         put(&table, "a", None, at(9), None);
         let mut lease = get(&table, "a");
         lease.pending = Some(PendingCheckpoint { at: at(12), state: None });
@@ -150,16 +177,16 @@ fn a_rewind_takes_what_was_prepared_and_the_filter_with_it_and_leaves_a_stop() {
 
 #[test]
 fn a_rewind_only_goes_back() {
-    run(async {
-        let table = MemoryLeaseTable::new();
+    in_both_modes(async |mode| {
+        let table = table_of(mode).await;
         put(&table, "a", None, at(9), None);
         put(&table, "b", None, Checkpoint::TrimHorizon, None);
         let before = table.leases();
         let admin = admin(&table);
-        for to in [9, 10] {
-            let forward = admin.rewind(&key("a"), RewindTo::After(SequenceNumber::from_u128(to))).await;
-            assert!(matches!(forward, Err(AdminError::NotBack { .. })), "{forward:?}");
-        }
+        let to = |n| RewindTo::After(SequenceNumber::from_u128(n));
+        assert_eq!(admin.rewind(&key("a"), to(9)).await.expect("it is there"), []);
+        let forward = admin.rewind(&key("a"), to(10)).await;
+        assert!(matches!(forward, Err(AdminError::NotBack { .. })), "{forward:?}");
         let unread = admin.rewind(&key("b"), RewindTo::After(SequenceNumber::from_u128(1))).await;
         assert!(matches!(unread, Err(AdminError::NotBack { .. })), "{unread:?}");
         assert_eq!(admin.rewind(&key("b"), RewindTo::TrimHorizon).await.expect("nothing to do"), []);
@@ -171,8 +198,8 @@ fn a_rewind_only_goes_back() {
 
 #[test]
 fn a_lineage_that_one_step_cannot_hold_is_refused_whole() {
-    run(async {
-        let table = MemoryLeaseTable::new();
+    in_both_modes(async |mode| {
+        let table = table_of(mode).await;
         put(&table, "a", None, Checkpoint::ShardEnd, None);
         for n in 0..100 {
             put(&table, &format!("child-{n}"), Some("a"), at(1), None);
@@ -186,8 +213,8 @@ fn a_lineage_that_one_step_cannot_hold_is_refused_whole() {
 
 #[test]
 fn a_whole_stream_is_rewound_and_no_other() {
-    run(async {
-        let table = lineage();
+    in_both_modes(async |mode| {
+        let table = lineage(mode).await;
         let mut other = new_lease("o", None);
         other.stream = "arn:aws:dynamodb:eu-west-1:123456789012:table/O/stream/l".parse().expect("an ARN");
         other.key = LeaseKey::of(KeyForm::Qualified, &other.stream, &other.shard);
@@ -208,8 +235,8 @@ fn a_whole_stream_is_rewound_and_no_other() {
 
 #[test]
 fn a_write_that_an_owner_was_faster_than_is_decided_anew() {
-    run(async {
-        let table = lineage();
+    in_both_modes(async |mode| {
+        let table = lineage(mode).await;
         // The owner of `c` renews it between the operator's read and write, three times.
         let (inner, renewals) = (table.clone(), AtomicUsize::new(0));
         let observed = ObservedLeaseTable::new(Arc::new(table.clone()), move |call| {
@@ -229,8 +256,8 @@ fn a_write_that_an_owner_was_faster_than_is_decided_anew() {
 
 #[test]
 fn a_write_whose_answer_was_lost_is_recognised() {
-    run(async {
-        let (table, lost) = (lineage(), AtomicUsize::new(0));
+    in_both_modes(async |mode| {
+        let (table, lost) = (lineage(mode).await, AtomicUsize::new(0));
         let faulty = FaultyLeaseTable::new(Arc::new(table.clone()), virtual_rt(), move |call| {
             let first = call.operation == LeaseOperation::WriteAll && lost.fetch_add(1, Ordering::SeqCst) == 0;
             if first { LeaseFault::ReplyLost } else { LeaseFault::None }
@@ -243,8 +270,8 @@ fn a_write_whose_answer_was_lost_is_recognised() {
 
 #[test]
 fn a_write_that_may_still_be_applied_is_an_error_that_says_so() {
-    run(async {
-        let table = lineage();
+    in_both_modes(async |mode| {
+        let table = lineage(mode).await;
         let faulty = FaultyLeaseTable::new(Arc::new(table.clone()), virtual_rt(), |call| match call.operation {
             LeaseOperation::WriteAll => LeaseFault::Late { applied_after: 3600 * SECOND, told_after: None },
             _ => LeaseFault::None,
@@ -257,14 +284,16 @@ fn a_write_that_may_still_be_applied_is_an_error_that_says_so() {
 
 #[test]
 fn an_owner_is_made_to_let_go() {
-    run(async {
-        let table = lineage();
+    in_both_modes(async |mode| {
+        let table = lineage(mode).await;
         let admin = admin(&table);
         let to = WorkerId::new("v", 2).expect("a name");
         assert_eq!(admin.release(&key("c"), Some(&to)).await.expect("done"), owner("w"));
         let lease = get(&table, "c");
         assert_eq!((lease.owner, lease.evicted, lease.intended_for), (Some(owner("w")), true, Some(to.owner())));
         assert_eq!((lease.checkpoint, lease.counter.0), (at(30), 11));
+        let already = admin.release(&key("z"), Some(&worker("w"))).await.expect("it has it");
+        assert_eq!((already, get(&table, "z").counter.0), (owner("w"), 10), "nothing is to be done");
         for shard in ["a", "d"] {
             let nobody = admin.release(&key(shard), None).await;
             assert!(matches!(nobody, Err(AdminError::NotOwned { .. })), "{nobody:?}");
@@ -274,48 +303,43 @@ fn an_owner_is_made_to_let_go() {
 
 #[test]
 fn a_worker_whose_leases_do_not_show_that_it_lives_is_evicted_with_its_lease() {
-    run(async {
-        let meta = |liveness| TableMeta { schema: SCHEMA_VERSION, liveness, key_form: KeyForm::Qualified };
-        for (liveness, state) in [(Liveness::PerLease, WorkerState::Live), (Liveness::PerWorker, WorkerState::Evicted)]
-        {
-            for call in [0, 1] {
-                let table = lineage();
-                let (w, v) = (WorkerId::new("w", 1).expect("a name"), WorkerId::new("v", 1).expect("a name"));
-                table.fix_meta(&meta(liveness)).await.expect("fixed");
-                for worker in [&w, &v] {
-                    table.register_worker(worker, 100).await.expect("registered");
-                }
-                let admin = admin(&table);
-                if call == 0 {
-                    admin.release(&key("c"), None).await.map(drop).expect("done");
-                } else {
-                    admin.rewind(&key("a"), RewindTo::TrimHorizon).await.map(drop).expect("done");
-                }
-                assert_eq!(table.worker(&w).await.expect("read").expect("there").state, state);
-                assert_eq!(table.worker(&v).await.expect("read").expect("there").state, WorkerState::Live);
+    in_both_modes(async |mode| {
+        let expected = if mode == Liveness::PerWorker { WorkerState::Evicted } else { WorkerState::Live };
+        for call in [0, 1] {
+            let table = lineage(mode).await;
+            put(&table, "c", Some("b"), at(30), Some("x"));
+            table.register_worker(&worker("x"), 100).await.expect("registered");
+            // Scans do not show the owner's item yet.
+            table.set_scan_lag(1);
+            if call == 0 {
+                admin(&table).release(&key("c"), None).await.map(drop).expect("done");
+            } else {
+                admin(&table).rewind(&key("a"), RewindTo::TrimHorizon).await.map(drop).expect("done");
             }
+            assert_eq!((state_of(&table, "x").await, state_of(&table, "w").await), (expected, WorkerState::Live));
         }
     });
 }
 
 #[test]
 fn a_worker_is_evicted_by_name() {
-    run(async {
-        let table = MemoryLeaseTable::new();
-        let w = WorkerId::new("w", 1).expect("a name");
-        let unknown = admin(&table).evict_worker(&w).await;
+    in_both_modes(async |mode| {
+        let table = table_of(mode).await;
+        let unknown = admin(&table).evict_worker(&worker("x")).await;
         assert!(matches!(unknown, Err(AdminError::NoWorker { .. })), "{unknown:?}");
-        table.register_worker(&w, 100).await.expect("registered");
         for _ in 0..2 {
-            admin(&table).evict_worker(&w).await.expect("done");
-            assert_eq!(table.worker(&w).await.expect("read").expect("there").state, WorkerState::Evicted);
+            admin(&table).evict_worker(&worker("w")).await.expect("done");
+            assert_eq!(
+                (state_of(&table, "w").await, state_of(&table, "v").await),
+                (WorkerState::Evicted, WorkerState::Live)
+            );
         }
     });
 }
 
 #[test]
 fn a_stop_is_cleared_and_only_a_loss_can_be_skipped() {
-    run(async {
+    in_both_modes(async |mode| {
         let failed = StopReason::ProcessorFailed { error: "it broke".to_owned() };
         let lost = StopReason::DataLost { lost: "some".to_owned() };
         for (reason, resume, cleared) in [
@@ -324,7 +348,7 @@ fn a_stop_is_cleared_and_only_a_loss_can_be_skipped() {
             (lost.clone(), Resume::Retry, true),
             (lost, Resume::SkipLost, true),
         ] {
-            let table = MemoryLeaseTable::new();
+            let table = table_of(mode).await;
             put(&table, "a", None, at(9), None);
             let mut lease = get(&table, "a");
             lease.stop = Some(reason.clone());
@@ -341,151 +365,5 @@ fn a_stop_is_cleared_and_only_a_loss_can_be_skipped() {
                 assert_eq!(now.stop, Some(reason));
             }
         }
-    });
-}
-
-/// A table with everything that this library adds.
-async fn ours() -> MemoryLeaseTable {
-    let table = lineage();
-    table.register_worker(&WorkerId::new("w", 1).expect("a name"), 100).await.expect("registered");
-    let marker = BootstrapMarker {
-        stream: stream(),
-        at: SystemTime::UNIX_EPOCH,
-        start: StartPosition::TrimHorizon,
-        complete: true,
-    };
-    table.fix_marker(&marker).await.expect("fixed");
-    let meta = TableMeta { schema: SCHEMA_VERSION, liveness: Liveness::PerLease, key_form: KeyForm::Qualified };
-    table.fix_meta(&meta).await.expect("fixed");
-    table.put_foreign("Leader", "it is of the entity type LEADER");
-    table
-}
-
-#[test]
-fn what_is_ours_is_removed_and_nothing_else() {
-    run(async {
-        let table = ours().await;
-        let before = table.leases();
-        let removed = admin(&table).remove_ours(30 * SECOND).await.expect("done");
-        assert_eq!(removed, Removed { leases: 5, workers: 1, markers: 1, meta: true });
-        let items = table.snapshot();
-        let rest = items.iter().filter(|item| !matches!(item, TableItem::Lease(_)));
-        assert_eq!(rest.count(), 1, "the foreign item stays");
-        for (before, after) in before.iter().zip(table.leases()) {
-            assert!(!after.has_own_attributes());
-            assert_eq!((&after.checkpoint, &after.parents), (&before.checkpoint, &before.parents));
-            assert_eq!(after.owner, None, "of a worker that is gone");
-        }
-        assert_eq!(admin(&table).remove_ours(SECOND).await.expect("nothing to do"), Removed::default());
-    });
-}
-
-#[test]
-fn nothing_is_removed_under_a_fleet_that_lives() {
-    run(async {
-        let (table, rt) = (ours().await, virtual_rt());
-        let alive = table.clone();
-        let beat = async {
-            rt.sleep(5 * SECOND).await;
-            let worker = alive.worker(&WorkerId::new("w", 1).expect("a name")).await.expect("read").expect("there");
-            alive.write_worker(&worker, WorkerState::Live).await.expect("alive");
-            alive.put_lease(get(&alive, "c").after(&LeaseWrite::renew()));
-            (alive.snapshot(), rt.sleep(60 * SECOND).await)
-        };
-        let admin = admin(&table);
-        let (removed, (before, ())) = futures::join!(admin.remove_ours(10 * SECOND), beat);
-        let error = removed.expect_err("it lives").to_string();
-        assert!(error.contains("w/0000000000000001 moved") && error.contains("wrote the lease"), "{error}");
-        assert_eq!(table.snapshot(), before);
-    });
-}
-
-#[test]
-fn a_stopped_shard_is_cleared_before_another_library_reads_on() {
-    run(async {
-        let table = lineage();
-        let mut lease = get(&table, "d");
-        lease.stop = Some(StopReason::DataLost { lost: "some".to_owned() });
-        table.put_lease(lease);
-        let refused = admin(&table).remove_ours(SECOND).await;
-        assert!(matches!(&refused, Err(AdminError::Stopped { keys }) if *keys == [key("d")]), "{refused:?}");
-    });
-}
-
-#[test]
-fn a_list_shows_what_each_lease_waits_for_in_names_that_stay() {
-    run(async {
-        let table = ours().await;
-        admin(&table).rewind(&key("b"), RewindTo::TrimHorizon).await.expect("done");
-        let view = admin(&table).list().await.expect("read");
-        let states: Vec<(&str, LeaseState)> =
-            view.leases.iter().map(|lease| (lease.shard.as_str(), lease.state)).collect();
-        assert_eq!(
-            states,
-            [
-                ("a", LeaseState::Finished),
-                ("b", LeaseState::Evicted),
-                ("c", LeaseState::WaitingForParent),
-                ("d", LeaseState::Free),
-                ("z", LeaseState::Owned)
-            ]
-        );
-        assert_eq!(view.find("c").len(), 1);
-        assert_eq!(view.find(key("c").as_str()), view.find("c"));
-        let json = |value: &dyn Fn() -> serde_json::Value| serde_json::to_string_pretty(&value()).expect("JSON");
-        let value = serde_json::to_value(&view).expect("JSON");
-        expect![[r#"
-            {
-              "checkpoint": "SHARD_END",
-              "children": [
-                "b",
-                "d"
-              ],
-              "counter": 10,
-              "intended_for": null,
-              "key": "123456789012:eu-west-1$123456789012$T$l:1:a",
-              "loss_accepted": false,
-              "owner": null,
-              "parents": [],
-              "prepared": null,
-              "shard": "a",
-              "start_at_ms": null,
-              "state": "finished",
-              "stop": null,
-              "stream": "arn:aws:dynamodb:eu-west-1:123456789012:table/T/stream/l"
-            }"#]]
-        .assert_eq(&json(&|| value["leases"][0].clone()));
-        expect![[r#"
-            [
-              [
-                {
-                  "counter": 0,
-                  "id": "w/0000000000000001",
-                  "leases": 3,
-                  "state": "live",
-                  "weight": 100
-                }
-              ],
-              [
-                {
-                  "at_ms": 0,
-                  "complete": true,
-                  "start": "TRIM_HORIZON",
-                  "stream": "arn:aws:dynamodb:eu-west-1:123456789012:table/T/stream/l"
-                }
-              ],
-              {
-                "key_form": "qualified",
-                "liveness": "per_lease",
-                "schema": 1
-              },
-              [
-                {
-                  "key": "Leader",
-                  "why": "it is of the entity type LEADER"
-                }
-              ]
-            ]"#]]
-        .assert_eq(&json(&|| serde_json::json!([value["workers"], value["markers"], value["meta"], value["foreign"]])));
     });
 }

@@ -1,6 +1,7 @@
 //! Which of a table's streams is read: one that was disabled first, to its end, then the one that was enabled after it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::lineage;
 use super::listing::Listing;
@@ -49,6 +50,14 @@ impl Begun {
 /// The stream that follows `old`, of those that its table is said to have.
 pub(crate) fn successor<'a>(old: &StreamArn, streams: impl Iterator<Item = &'a StreamArn>) -> Option<&'a StreamArn> {
     streams.filter(|stream| stream.is_of_same_table(old) && *stream > old).min()
+}
+
+/// The streams of the same table that come before `current` and have leases to be read: a stream is left once all of its leases are
+/// finished, so an operator has rewound them since. Those that are stopped wait for the operator.
+pub(crate) fn taken_back(current: &StreamArn, leases: &[Arc<Lease>]) -> BTreeSet<StreamArn> {
+    let to_read = leases.iter().filter(|lease| !lease.is_finished() && lease.stop.is_none());
+    let streams = to_read.filter_map(|lease| lease.stream.as_ref());
+    streams.filter(|stream| stream.is_of_same_table(current) && *stream < current).cloned().collect()
 }
 
 /// Whether nothing of a stream is left to read: it is switched off, and every shard is finished. `leases` are all leases of the
@@ -118,6 +127,22 @@ mod tests {
         let listed = [arn("t", 1), arn("t", 7), arn("t", 5), arn("u", 4)];
         assert_eq!(successor(&arn("t", 3), listed.iter()), Some(&arn("t", 5)));
         assert_eq!(successor(&arn("t", 7), listed.iter()), None);
+    }
+
+    #[test]
+    fn a_stream_that_was_left_is_taken_back_by_leases_that_are_to_be_read_again() {
+        let mut stopped = lease(&arn("t", 2), "s", false);
+        stopped.stop = Some(crate::model::StopReason::Other { text: "why".to_owned() });
+        let leases = [
+            lease(&arn("t", 1), "s", false),
+            lease(&arn("t", 2), "r", true),
+            stopped,
+            lease(&arn("t", 5), "s", false),
+            lease(&arn("t", 7), "s", false),
+            lease(&arn("u", 1), "s", false),
+        ]
+        .map(Arc::new);
+        assert_eq!(taken_back(&arn("t", 5), &leases), BTreeSet::from([arn("t", 1)]));
     }
 
     #[test]

@@ -257,7 +257,7 @@ impl Fleet {
                 if let Some(run) = self.streams.get_mut(&stream) {
                     run.next_discovery = Some(next);
                     let subscription = run.setting.subscription.clone();
-                    self.follow(&stream, &subscription, successor);
+                    self.drained(&stream, &subscription, successor);
                 }
                 self.look_now();
             }
@@ -455,6 +455,7 @@ impl Fleet {
         };
         run.setting.events.tell(EventKind::LeaseAcquired { shard: lease.shard.clone(), reason });
         session.board.begin(&lease.key, &info);
+        session.readers.want(&run.setting.stream);
         let give_up = GiveUp::default();
         let (holding, keeper) = session.spawn_keeper(tenure, &run.setting);
         let consumer = session.spawn_consumer(&run.setting, &holding, &give_up, info, latest, self.ending.clone());

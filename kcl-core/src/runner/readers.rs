@@ -3,7 +3,8 @@
 //! ```text
 //!   registry ◄──look, renew── keeper (one for each stream) ──right to read──► gate ──► every fetch of the stream
 //! ```
-//! Every worker of the application does the same; whoever sees the slot stand still for a while renews it for all.
+//! Every worker of the application does the same; whoever sees the slot stand still for a while renews it for all. The slot of a stream
+//! that was left is not renewed, until somebody waits at its gate: a rewind has brought it back.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -112,10 +113,11 @@ impl Readers {
             Some(slots) => {
                 let right = if slots.policy == ReaderPolicy::Enforce { Right::Until(None) } else { Right::Always };
                 let (gate, rights) = Gate::new(right, self.rt.clone());
+                let wanted = gate.wanted.subscribe();
                 let admitted = lock(&slots.admitted).remove(stream);
                 let watch = admitted.unwrap_or_else(|| SlotWatch::new(slots.me.clone(), slots.limit, self.rt.now()));
                 let (slots, stream, events, rt) = (slots.clone(), stream.clone(), events.clone(), self.rt.clone());
-                let keeper = SlotKeeper { slots, stream, events, board: board.clone(), rt, rights, held: None };
+                let keeper = SlotKeeper { slots, stream, events, board: board.clone(), rt, rights, wanted, held: None };
                 let keeper = self.rt.spawn("reader slot", TaskClass::Lease, keeper.run(watch));
                 Kept { gate, _keeper: Some(keeper) }
             }
@@ -125,9 +127,19 @@ impl Readers {
         gate
     }
 
-    /// Nothing of the stream is left to read: its slot is not renewed any more, and frees itself.
+    /// A shard of the stream is read from now on, also if the stream had been left.
+    pub(crate) fn want(&self, stream: &StreamArn) {
+        if let Some(kept) = lock(&self.gates).get(stream) {
+            kept.gate.want();
+        }
+    }
+
+    /// Nothing of the stream is left to read: its slot is not renewed any more, and frees itself. Whoever reads it all the same waits
+    /// until the slot is held again.
     pub(crate) fn leave(&self, stream: &StreamArn) {
-        lock(&self.gates).remove(stream);
+        if let Some(kept) = lock(&self.gates).get(stream) {
+            kept.gate.wanted.send_replace(false);
+        }
     }
 }
 
@@ -181,6 +193,8 @@ struct SlotKeeper {
     board: Board,
     rt: Rt,
     rights: watch::Sender<Right>,
+    /// Whether there is anything to read.
+    wanted: watch::Receiver<bool>,
     /// What was told last.
     held: Option<bool>,
 }
@@ -188,6 +202,13 @@ struct SlotKeeper {
 impl SlotKeeper {
     async fn run(mut self, mut watch: SlotWatch) {
         loop {
+            if !*self.wanted.borrow() {
+                self.board.slot_left(&self.stream);
+                self.held = None;
+                if self.wanted.wait_for(|wanted| *wanted).await.is_err() {
+                    return;
+                }
+            }
             self.grant(watch.validity());
             let outcome = self.slots.round(&self.stream, &mut watch, &self.rt).await;
             self.grant(watch.validity());
@@ -244,6 +265,7 @@ impl Right {
 #[derive(Debug, Clone)]
 pub(crate) struct Gate {
     rights: watch::Receiver<Right>,
+    wanted: Arc<watch::Sender<bool>>,
     rt: Rt,
     foreign: Arc<Mutex<ForeignReaders>>,
 }
@@ -251,7 +273,11 @@ pub(crate) struct Gate {
 impl Gate {
     fn new(right: Right, rt: Rt) -> (Self, watch::Sender<Right>) {
         let (sender, rights) = watch::channel(right);
-        (Self { rights, rt, foreign: Arc::default() }, sender)
+        (Self { rights, wanted: Arc::new(watch::Sender::new(true)), rt, foreign: Arc::default() }, sender)
+    }
+
+    fn want(&self) {
+        self.wanted.send_if_modified(|wanted| !std::mem::replace(wanted, true));
     }
 
     /// Whether the stream may be read now.
@@ -270,8 +296,9 @@ impl Gate {
             if right.holds(&self.rt) {
                 return;
             }
+            self.want();
             if rights.changed().await.is_err() {
-                // The stream was left: nothing of it is read any more.
+                // The worker has ended.
                 std::future::pending::<()>().await;
             }
         }

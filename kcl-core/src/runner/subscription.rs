@@ -1,5 +1,6 @@
 //! What a worker was told to read, and the way from a stream that was switched off to the one that follows it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::consumer::Factory;
@@ -46,6 +47,11 @@ impl Subscription {
         markers: impl Iterator<Item = &'a BootstrapMarker>,
     ) -> Option<&'a StreamArn> {
         succession::successor(old, markers.map(|marker| &marker.stream)).filter(|_| self.follows())
+    }
+
+    /// The streams before `current` that were read to their ends, and are to be read again: only a rewind does that.
+    pub(crate) fn taken_back(&self, current: &StreamArn, leases: &[Arc<Lease>]) -> BTreeSet<StreamArn> {
+        if self.follows() { succession::taken_back(current, leases) } else { BTreeSet::new() }
     }
 }
 

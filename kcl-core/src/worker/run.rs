@@ -141,6 +141,7 @@ impl Parts {
             let end = fleet.work(&mut member, &stop.gracefully).instrument(span.clone()).await;
             self.board.phase(Phase::Stopping);
             let drained = self.part(&mut member, fleet, end, &stop).instrument(span).await;
+            self.board.parted();
             match end {
                 WorkEnd::Shutdown => {
                     return Ok(Report { released: drained.released, abandoned: drained.abandoned });

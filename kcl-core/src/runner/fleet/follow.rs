@@ -15,6 +15,14 @@ impl Fleet {
         }
     }
 
+    /// A stream is read to its end as far as this worker sees: its slot goes, and what follows it, if anything does, is begun with.
+    pub(super) fn drained(&mut self, old: &StreamArn, subscription: &Subscription, successor: Option<StreamArn>) {
+        if successor.is_some() {
+            self.session.readers.leave(old);
+        }
+        self.follow(old, subscription, successor);
+    }
+
     /// Goes on from a stream that is read to its end with the one that follows it, if there is one.
     pub(super) fn follow(&mut self, old: &StreamArn, subscription: &Subscription, successor: Option<StreamArn>) {
         let Some(new) = successor.filter(|new| !self.begun.contains(new)) else { return };
@@ -24,13 +32,17 @@ impl Fleet {
         self.begin(new, subscription.at_the_beginning());
     }
 
-    /// Other workers may have seen the end of a stream before this one: it does not wait until it sees that itself.
+    /// Other workers may have seen the end of a stream before this one: it does not wait until it sees that itself. And an operator may
+    /// have rewound a stream that was left before this worker came: it is read beside the one that follows it.
     pub(super) fn follow_others(&mut self, scan: &Scan) {
         let runs: Vec<_> =
             self.streams.iter().map(|(stream, run)| (stream.clone(), run.setting.subscription.clone())).collect();
         for (stream, subscription) in runs {
             let announced = subscription.announced(&stream, scan.markers.iter()).cloned();
             self.follow(&stream, &subscription, announced);
+            for rewound in subscription.taken_back(&stream, &scan.leases) {
+                self.begin(rewound, subscription.clone());
+            }
         }
     }
 }

@@ -101,6 +101,14 @@ impl Board {
         self.phase(Phase::Running);
     }
 
+    /// The incarnation has given everything away, or up: what it could not give away is not the worker's any more.
+    pub(crate) fn parted(&self) {
+        let mut status = lock(&self.status);
+        status.shards.clear();
+        status.blocked.clear();
+        status.stopped.clear();
+    }
+
     /// The whole table was read.
     pub(crate) fn looked(&self) {
         let now = self.rt.now();

@@ -216,3 +216,26 @@ fn a_reader_slot_ages_until_it_is_lost_and_is_forgotten_with_its_stream() {
         assert_eq!(shown(), None);
     });
 }
+
+#[test]
+fn what_an_incarnation_could_not_give_away_is_not_shown_for_the_next_one() {
+    run(async {
+        let rt = virtual_rt();
+        let board = Board::new(rt.clone(), 10 * SECOND);
+        board.joined(WorkerId::new("w", 1).expect("legal"));
+        for shard in ["a", "b"] {
+            board.begin(&id(shard), &info(shard));
+        }
+        let reason = StopReason::DataLost { lost: "some".to_owned() };
+        let stopped =
+            Stopped { shard: id("b"), lease: id("b"), reason, checkpoint: Checkpoint::TrimHorizon, since: rt.now() };
+        board.seen(2, 3, vec![], vec![stopped]);
+        // Its call blocks: nobody says that it has ended.
+        board.parted();
+        board.joined(WorkerId::new("w", 2).expect("legal"));
+        board.begin(&id("a"), &info("a"));
+        let status = board.snapshot();
+        let shards: Vec<&str> = status.shards.iter().map(|shard| shard.shard.as_str()).collect();
+        assert_eq!((shards, status.stopped.len()), (vec!["a"], 0));
+    });
+}

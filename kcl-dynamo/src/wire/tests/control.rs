@@ -142,3 +142,28 @@ fn limits_and_pages_are_configured_and_zero_takes_a_limit_away() {
         assert_eq!(page["Records"].as_array().expect("a list").len(), 2);
     }
 }
+
+#[test]
+fn items_and_keys_of_commands_are_checked_as_the_service_checks_them() {
+    let service = with_orders();
+    let long = "k".repeat(2049);
+    for (name, body) in [
+        ("put", json!({ "item": { "id": { "N": "1" } } })),
+        ("put", json!({ "item": { "id": { "S": "" } } })),
+        ("put", json!({ "item": { "id": { "S": long } } })),
+        ("put", json!({ "item": { "id": { "S": "a" }, "n": { "N": "one" } } })),
+        ("put", json!({ "item": { "other": { "S": "a" } } })),
+        ("update", json!({ "key": { "id": { "N": "1" } }, "attributes": {} })),
+        ("update", json!({ "key": { "id": { "S": "a" } }, "attributes": { "id": { "S": "b" } } })),
+        ("delete", json!({ "key": { "id": { "S": "a" }, "more": { "S": "b" } } })),
+        ("expire-item", json!({ "key": { "id": { "B": "YQ==" } } })),
+    ] {
+        let mut body = body;
+        body["table"] = json!("orders");
+        let answer = command(&service, name, &body);
+        let said = String::from_utf8_lossy(&answer.body).into_owned();
+        assert!(answer.status == 400 && said.contains("ValidationException"), "{name} {body}: {said}");
+    }
+    let written = ordered(&service, "put", &json!({ "table": "orders", "item": { "id": { "S": "a" } } }));
+    assert!(written["recorded"]["shard"].is_string(), "and those that are right are written");
+}

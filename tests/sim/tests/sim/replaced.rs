@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kcl_core::reference::{MemoryLeaseTable, ReferenceStream, StreamOptions};
+use kcl_core::reference::{MemoryLeaseTable, MemoryReaderRegistry, ReferenceStream, StreamOptions};
 use kcl_core::{
-    EventKind, Liveness, LossDecision, LossPolicy, ProcessError, Record, RecordBatch, RecordProcessor, ShardContext,
-    ShardInfo, SourceOp, StreamArn, StreamSource, StreamViewType, TableName, Worker, WorkerConfig,
+    Admin, EventKind, Liveness, LossDecision, LossPolicy, ProcessError, Reader, ReaderRegistry, Record, RecordBatch,
+    RecordProcessor, ShardContext, ShardInfo, SourceOp, StreamArn, StreamSource, StreamViewType, TableName, Worker,
+    WorkerConfig,
 };
 use serde_dynamo::{AttributeValue, Item};
 use sim::{Handle, Node};
@@ -25,6 +26,7 @@ struct World {
     service: ReferenceStream,
     table: TableName,
     leases: MemoryLeaseTable,
+    registry: MemoryReaderRegistry,
     delivered: Delivered,
     told: Arc<Mutex<Vec<(String, EventKind)>>>,
     losses: LossDecision,
@@ -58,6 +60,7 @@ impl World {
             service,
             table,
             leases: MemoryLeaseTable::new(),
+            registry: MemoryReaderRegistry::new(),
             delivered: Delivered::default(),
             told: Arc::default(),
             losses: LossDecision::StopShard,
@@ -89,6 +92,7 @@ impl World {
         let builder = Worker::builder("sim", source, Arc::new(self.leases.clone()))
             .table("orders")
             .config(configure(WorkerConfig::default().with_name(name).with_losses(losses)))
+            .reader_registry(Arc::new(self.registry.clone()), "sim".to_owned())
             .processor(move |_: &ShardInfo| Recorder { delivered: delivered.clone() });
         let (told, name) = (self.told.clone(), name.to_owned());
         let _main = node.boot(move |rt| async move {
@@ -191,6 +195,74 @@ fn a_worker_that_goes_on_with_another_stream_lists_no_oftener_than_with_one() {
         }
         assert_eq!(world.replaced().len(), 1);
     });
+}
+
+/// Who runs when the stream is rewound that was left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fleet {
+    /// Those who have read it to its end.
+    Those,
+    /// Others, who began with the one that follows it.
+    Others,
+    /// Nobody, and a worker starts later.
+    Nobody,
+}
+
+#[test]
+fn a_stream_that_was_left_is_read_again_once_it_is_rewound_and_then_left_again() {
+    for mode in [Liveness::PerLease, Liveness::PerWorker] {
+        for fleet in [Fleet::Those, Fleet::Others, Fleet::Nobody] {
+            sim::run(19, |sim| async move {
+                let (world, old) = World::new(&sim);
+                let join = |name| world.join_with(name, |config| config.with_liveness(Some(mode)));
+                let mut workers = ["a", "b"].map(join);
+                sim.sleep(MINUTE).await;
+                world.write("old", 200);
+                world.service.disable_stream(&world.table).expect("disabled");
+                let new = world.enable();
+                world.write("new", 100);
+                sim.sleep(5 * MINUTE).await;
+                assert_eq!(world.counts(), BTreeMap::from([(old.clone(), 200), (new.clone(), 100)]));
+                if fleet != Fleet::Those {
+                    workers.iter().for_each(Node::kill);
+                    sim.sleep(MINUTE).await;
+                }
+                if fleet == Fleet::Others {
+                    workers = ["c", "d"].map(join);
+                    sim.sleep(MINUTE).await;
+                }
+                // Long enough for the slot of the old stream to have lapsed, and for somebody else to have had it in between.
+                sim.sleep(10 * MINUTE).await;
+                let me = Reader { application: "sim".to_owned(), lease_table: "sim".to_owned() };
+                let renewed = async |stream: &StreamArn| {
+                    let slots = world.registry.slots(stream).await.expect("read");
+                    slots.of(&me).map(|(_, slot)| slot.counter)
+                };
+                let before = renewed(&old).await;
+
+                let admin = Admin::new(Arc::new(world.leases.clone()), sim.rt());
+                let rewound = admin.rewind_stream(&old).await.expect("rewound");
+                assert_eq!(rewound.len(), 2, "{mode:?} {fleet:?}");
+                if fleet == Fleet::Nobody {
+                    workers = ["c", "d"].map(join);
+                }
+                world.write("later", 50);
+                sim.sleep(2 * MINUTE).await;
+                let counts = BTreeMap::from([(old.clone(), 400), (new.clone(), 150)]);
+                assert_eq!(world.counts(), counts, "{mode:?} {fleet:?}");
+                assert!(before != renewed(&old).await, "{mode:?} {fleet:?}: it was read under a slot");
+                assert!(
+                    world.leases.leases().iter().filter(|l| l.stream.as_ref() == Some(&old)).all(|l| l.is_finished())
+                );
+                // Nothing of it is left to read.
+                sim.sleep(5 * MINUTE).await;
+                let left = renewed(&old).await;
+                sim.sleep(20 * MINUTE).await;
+                assert_eq!(renewed(&old).await, left, "{mode:?} {fleet:?}");
+                drop(workers);
+            });
+        }
+    }
 }
 
 #[test]
