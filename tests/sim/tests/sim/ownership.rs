@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use kcl_core::StartReason;
+use kcl_core::{Liveness, StartReason};
 use sim::fleet::{Fleet, Member, Setup};
 use sim::world::{Conduct, Workload};
-use sim::{Event, Handle, in_both_modes};
+use sim::{Event, Handle, in_both_modes, seeds};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -184,4 +184,35 @@ fn a_calm_fleet_moves_nothing() {
             );
         });
     }
+}
+
+#[test]
+fn of_what_an_owner_sends_that_gets_no_answer_one_write_of_each_lease_takes_effect() {
+    let mut late = 0;
+    for seed in seeds(10) {
+        late += sim::run(seed, |sim| async move {
+            let fleet = Setup::new(6).under(Liveness::PerLease).build(&sim);
+            let a = fleet.join("a");
+            sim.sleep(30 * SECOND).await;
+            let _b = fleet.join("b");
+            keep_writing(&sim, &fleet, 60 * SECOND);
+            a.network.cut();
+            // What was under way before is answered.
+            sim.sleep(SECOND / 50).await;
+            let before = fleet.leases.leases();
+            let mut late = 0;
+            for _ in 0..60 {
+                sim.sleep(SECOND).await;
+                for (before, now) in before.iter().zip(fleet.leases.leases()) {
+                    if now.owner == before.owner {
+                        let moved = now.counter.0 - before.counter.0;
+                        assert!(moved <= 1, "seed {seed}: {} was written {moved} times", now.shard);
+                        late += moved;
+                    }
+                }
+            }
+            late
+        });
+    }
+    assert!(late > 0, "nothing came late");
 }
