@@ -1,6 +1,6 @@
 //! What a worker has seen of the table, and since when: the only evidence of death is a counter that stood still.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,14 +122,14 @@ impl Observations {
     /// Takes in a whole scan, received at `now`. What the scan left out is forgotten.
     ///
     /// A scan may be stale, so an item that it shows older than it was seen before keeps what was seen before: counters only rise.
-    pub(crate) fn scanned(&mut self, leases: Vec<Arc<Lease>>, workers: Vec<WorkerItem>, now: Mono) {
+    pub(crate) fn scanned(&mut self, leases: Vec<Arc<Lease>>, mut workers: Vec<WorkerItem>, now: Mono) {
         self.replies.0 += 1;
         self.gone.retain(|owner, _| leases.iter().any(|lease| lease.owner.as_ref() == Some(owner)));
         self.note_leases(leases, now);
         self.looked = true;
-        let ids: BTreeSet<&WorkerId> = workers.iter().map(|worker| &worker.id).collect();
+        workers.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         let before = self.workers.len();
-        self.workers.retain(|id, _| ids.contains(id));
+        self.workers.retain(|id, _| workers.binary_search_by(|worker| worker.id.cmp(id)).is_ok());
         self.news += u64::from(self.workers.len() != before);
         for worker in workers {
             self.note_worker(worker, now);
