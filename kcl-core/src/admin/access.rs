@@ -67,7 +67,7 @@ impl Table {
 
     /// Whether an owner is a run of one of our workers.
     pub(super) fn is_ours(owner: &Owner) -> bool {
-        owner.as_str().parse::<WorkerId>().is_ok()
+        WorkerId::is_written_as(owner)
     }
 }
 

@@ -179,8 +179,9 @@ impl Rt {
     {
         let (abort, registration) = AbortHandle::new_pair();
         let (done, result) = oneshot::channel();
-        let task = async move {
-            let ended = std::panic::AssertUnwindSafe(Abortable::new(task, registration)).catch_unwind().await;
+        let guarded = std::panic::AssertUnwindSafe(Abortable::new(task, registration)).catch_unwind();
+        // Not an async block, which would keep room for the task twice: where it is captured, and where it is awaited.
+        let task = guarded.map(|ended| {
             let ended = match ended {
                 Ok(Ok(output)) => Ok(output),
                 Ok(Err(_aborted)) => Err(TaskEnd::Aborted),
@@ -188,7 +189,7 @@ impl Rt {
             };
             // The handle may be gone; then nobody wants the result.
             let _unwanted = done.send(ended);
-        };
+        });
         self.spawn.spawn(name.into(), class, Box::pin(task));
         TaskHandle { abort, result }
     }

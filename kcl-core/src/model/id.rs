@@ -153,6 +153,19 @@ impl WorkerId {
         self.incarnation
     }
 
+    /// Whether an owner is a run of one of this library's workers.
+    #[must_use]
+    pub fn is_written_as(owner: &Owner) -> bool {
+        Self::parts(&owner.0).is_some_and(|(name, _)| (1..=255).contains(&name.len()))
+    }
+
+    /// Name and incarnation, apart.
+    fn parts(text: &str) -> Option<(&str, u64)> {
+        let (name, incarnation) = text.split_at_checked(text.len().checked_sub(17)?)?;
+        let incarnation = incarnation.strip_prefix('/').filter(|_| !name.contains('/'))?;
+        Some((name, u64::from_str_radix(incarnation, 16).ok()?))
+    }
+
     /// What this worker writes as the owner of its leases.
     #[must_use]
     pub fn owner(&self) -> Owner {
@@ -197,11 +210,7 @@ impl FromStr for WorkerId {
     fn from_str(text: &str) -> Result<Self, IdError> {
         let error =
             IdError { what: "a worker id", why: "is not name/incarnation, the incarnation 16 hexadecimal digits" };
-        let (name, incarnation) = text.split_once('/').ok_or(error.clone())?;
-        if incarnation.len() != 16 {
-            return Err(error);
-        }
-        let incarnation = u64::from_str_radix(incarnation, 16).map_err(|_| error)?;
+        let (name, incarnation) = Self::parts(text).ok_or(error)?;
         Self::new(name, incarnation)
     }
 }
@@ -233,8 +242,9 @@ mod tests {
         let id = WorkerId::new("host-7", 0xfeed).expect("legal");
         assert_eq!(id.to_string(), "host-7/000000000000feed");
         assert_eq!(id.owner().as_str().parse::<WorkerId>(), Ok(id));
-        for text in ["", "w-2311", "a/b", "/000000000000feed", "a/zz00000000000000"] {
+        for text in ["", "w-2311", "a/b", "/000000000000feed", "a/zz00000000000000", "a/b/000000000000feed"] {
             assert!(text.parse::<WorkerId>().is_err(), "{text}");
+            assert!(text.parse().map_or(true, |owner| !WorkerId::is_written_as(&owner)), "{text}");
         }
         assert!(WorkerId::new("a/b", 1).is_err());
     }

@@ -1,6 +1,6 @@
 //! What a worker has seen of the table, and since when: the only evidence of death is a counter that stood still.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,14 +122,14 @@ impl Observations {
     /// Takes in a whole scan, received at `now`. What the scan left out is forgotten.
     ///
     /// A scan may be stale, so an item that it shows older than it was seen before keeps what was seen before: counters only rise.
-    pub(crate) fn scanned(&mut self, leases: Vec<Arc<Lease>>, workers: Vec<WorkerItem>, now: Mono) {
+    pub(crate) fn scanned(&mut self, leases: Vec<Arc<Lease>>, mut workers: Vec<WorkerItem>, now: Mono) {
         self.replies.0 += 1;
         self.gone.retain(|owner, _| leases.iter().any(|lease| lease.owner.as_ref() == Some(owner)));
         self.note_leases(leases, now);
         self.looked = true;
-        let ids: BTreeSet<&WorkerId> = workers.iter().map(|worker| &worker.id).collect();
+        workers.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         let before = self.workers.len();
-        self.workers.retain(|id, _| ids.contains(id));
+        self.workers.retain(|id, _| workers.binary_search_by(|worker| worker.id.cmp(id)).is_ok());
         self.news += u64::from(self.workers.len() != before);
         for worker in workers {
             self.note_worker(worker, now);
@@ -257,7 +257,7 @@ impl Observations {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{KeyForm, LeaseWrite, NewLease};
+    use crate::model::{Checkpoint, KeyForm, LeaseWrite, NewLease};
 
     fn at(seconds: u64) -> Mono {
         Mono::new(Duration::from_secs(seconds))
@@ -362,6 +362,30 @@ mod tests {
             seen.worker(&item(0, state).id, Some(item(1, state)), asked, at(2));
             assert_eq!(seen.owner_gone_since(&seen.leases()[&lease().key]), None);
         }
+    }
+
+    #[test]
+    fn the_progress_of_owners_and_the_life_of_workers_are_no_news() {
+        let mut seen = Observations::default();
+        let mut look = |lease: &Lease, worker: WorkerItem, second| {
+            let before = seen.news();
+            seen.saw(vec![lease.clone()], vec![worker], at(second));
+            seen.news() != before
+        };
+        let live = |counter| item(counter, WorkerState::Live);
+        assert!(look(&owned(), live(0), 0));
+        assert!(!look(&owned(), live(0), 1));
+        assert!(look(&owned(), live(1), 2), "the first sign of life");
+        let renewed = owned()
+            .after(&LeaseWrite::renew().with_checkpoint(Some(Checkpoint::Sequence("21".parse().expect("digits")))));
+        assert!(!look(&renewed, live(2), 3));
+        let loaded = renewed.after(&LeaseWrite::renew().with_load(Some(64)));
+        assert!(look(&loaded, live(3), 4));
+        let evicted = loaded.after(&LeaseWrite::evict("v/1".parse().expect("legal")));
+        assert!(look(&evicted, live(3), 5));
+        let free = evicted.after(&LeaseWrite::release(None));
+        assert!(look(&free, live(3), 6) && !look(&free, live(3), 7), "nobody's");
+        assert!(look(&free, item(4, WorkerState::Leaving), 8));
     }
 
     #[test]

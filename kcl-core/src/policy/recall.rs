@@ -6,9 +6,9 @@
 use std::collections::BTreeSet;
 
 use super::observe::Observations;
-use super::round::{Own, Streams, parent_keys, wants_an_owner, worker_of};
+use super::round::{Own, Streams, parent_keys, wants_an_owner};
 use crate::contract::Liveness;
-use crate::model::{Lease, LeaseCounter, LeaseKey};
+use crate::model::{Lease, LeaseCounter, LeaseKey, WorkerId};
 
 /// Whether a held lease, last written by this worker with `counter`, is to be written to find out whether it still is its own: another
 /// has written it, or it is gone. It may also be a write of this worker that is not answered yet.
@@ -36,7 +36,7 @@ pub(crate) fn awaited(seen: &Observations, own: &Own<'_>, streams: &Streams<'_>)
         return awaited;
     }
     let read = seen.leases().values().filter(|lease| wants_an_owner(&lease.item));
-    let read = read.filter(|lease| lease.item.owner.as_ref().is_some_and(|owner| worker_of(owner).is_some()));
+    let read = read.filter(|lease| lease.item.owner.as_ref().is_some_and(WorkerId::is_written_as));
     for lease in read.filter(|lease| seen.owner_gone_since(lease).is_none()) {
         let mut parents = parent_keys(&lease.item, streams);
         while let Some(key) = parents.pop() {
@@ -53,7 +53,7 @@ pub(crate) fn awaited(seen: &Observations, own: &Own<'_>, streams: &Streams<'_>)
 mod tests {
     use super::*;
     use crate::contract::Mono;
-    use crate::model::{Checkpoint, KeyForm, LeaseWrite, NewLease, StreamArn, WorkerId};
+    use crate::model::{Checkpoint, KeyForm, LeaseWrite, NewLease, StreamArn};
 
     fn stream() -> StreamArn {
         "arn:aws:dynamodb:r:123456789012:table/t/stream/l".parse().expect("legal")

@@ -165,17 +165,20 @@ fn hold(seen: &Observations, lease: &Seen<Arc<Lease>>, own: &Own<'_>, timing: Le
         return LeaseHold::Held { by, since: lease.owner_since };
     }
     let Some(owner) = &lease.item.owner else { return LeaseHold::Free { intended_for, since: lease.since } };
-    let expired = match (own.liveness, worker_of(owner)) {
-        (Liveness::PerWorker, Some(worker)) if planted::is(Bug::StaleAbsence) => {
-            (!seen.workers().contains_key(&worker)).then_some(lease.since).or(seen.owner_gone_since(lease))
+    let has_item = own.liveness == Liveness::PerWorker && WorkerId::is_written_as(owner);
+    let expired = match has_item {
+        true if planted::is(Bug::StaleAbsence) => {
+            let absent = worker_of(owner).is_some_and(|worker| !seen.workers().contains_key(&worker));
+            absent.then_some(lease.since).or(seen.owner_gone_since(lease))
         }
-        (Liveness::PerWorker, Some(worker)) if planted::is(Bug::NeitherFenceNorDropAll) => {
-            let silent = seen.workers().get(&worker).filter(|worker| is_silent(worker, timing, now));
+        true if planted::is(Bug::NeitherFenceNorDropAll) => {
+            let worker = worker_of(owner).and_then(|worker| seen.workers().get(&worker));
+            let silent = worker.filter(|worker| is_silent(worker, timing, now));
             silent.map(|worker| worker.since).or(seen.owner_gone_since(lease))
         }
-        (Liveness::PerWorker, Some(_)) => seen.owner_gone_since(lease),
+        true => seen.owner_gone_since(lease),
         // A worker of another library has no item: its leases are its only signs of life.
-        (Liveness::PerWorker, None) | (Liveness::PerLease, _) => {
+        false => {
             // Whom it is meant for could not claim it before it had expired.
             let wait = if intended_for.is_some() { timing.duration() } else { Duration::ZERO };
             lease.stood_still(timing.duration(), now).then(|| lease.since + wait)
@@ -199,10 +202,14 @@ pub(crate) fn doubted(seen: &Observations, own: &Own<'_>) -> BTreeSet<WorkerId> 
     if own.liveness == Liveness::PerLease {
         return BTreeSet::new();
     }
-    seen.leases()
-        .values()
-        .filter(|lease| wants_an_owner(&lease.item) && seen.owner_gone_since(lease).is_none())
-        .filter_map(|lease| worker_of(lease.item.owner.as_ref()?))
+    let leases = seen.leases().values().filter(|lease| wants_an_owner(&lease.item));
+    let owned = leases.filter(|lease| seen.owner_gone_since(lease).is_none());
+    // Few own many: entered one by one, since a set that is collected sorts them all.
+    let mut owners: BTreeSet<&Owner> = BTreeSet::new();
+    owners.extend(owned.filter_map(|lease| lease.item.owner.as_ref()));
+    owners
+        .into_iter()
+        .filter_map(worker_of)
         .filter(|id| id != own.id)
         .filter(|id| seen.workers().get(id).is_none_or(|worker| worker.item.state == WorkerState::Fenced))
         .collect()

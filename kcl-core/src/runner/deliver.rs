@@ -37,7 +37,7 @@ pub(crate) struct Deliver<'a> {
     consumer: &'a mut Consumer,
     processor: Box<dyn RecordProcessor>,
     context: ShardContext,
-    pages: mpsc::Receiver<Fetched>,
+    pages: mpsc::Receiver<Box<Fetched>>,
     next_tick: Mono,
     /// The last record that was processed or set aside.
     done: Option<SequenceNumber>,
@@ -48,7 +48,7 @@ impl<'a> Deliver<'a> {
         consumer: &'a mut Consumer,
         processor: Box<dyn RecordProcessor>,
         context: ShardContext,
-        pages: mpsc::Receiver<Fetched>,
+        pages: mpsc::Receiver<Box<Fetched>>,
     ) -> Self {
         let next_tick = consumer.setting.rt.now() + consumer.setting.config.tick_every;
         let done = consumer.holding.progress().acknowledged();
@@ -90,7 +90,7 @@ impl<'a> Deliver<'a> {
             () = holding.lost().cancelled() => Err(Exit::Lost.into()),
             () = self.consumer.give_up.asked().cancelled() => Err(Exit::GiveUp.into()),
             fetched = self.pages.recv() => match fetched {
-                Some(fetched) => Ok(Some(fetched)),
+                Some(fetched) => Ok(Some(*fetched)),
                 // The fetching side ends only when the lease is gone or after its last word.
                 None => Err(Exit::Lost.into()),
             },

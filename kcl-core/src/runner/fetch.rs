@@ -60,7 +60,8 @@ pub(crate) struct Fetch {
     /// When the next page may be asked for.
     poll_at: Mono,
     ahead: Ahead,
-    pages: mpsc::Sender<Fetched>,
+    /// Boxed, since a channel makes room for dozens at once, and there are thousands of shards.
+    pages: mpsc::Sender<Box<Fetched>>,
     /// The position was said to be trimmed, once: DynamoDB Local says it of positions that are there.
     doubted: bool,
     /// How often in a row the position was refused as invalid.
@@ -95,7 +96,7 @@ impl Fetch {
         context: ShardContext,
         (position, latest): (IteratorPosition, Option<ShardIterator>),
         ahead: Ahead,
-        pages: mpsc::Sender<Fetched>,
+        pages: mpsc::Sender<Box<Fetched>>,
     ) -> Self {
         let now = setting.rt.now();
         let polling = Polling::new(setting.config.polling(), now);
@@ -216,7 +217,7 @@ impl Fetch {
     async fn fetched(
         &mut self,
         page: RecordsPage,
-        channel: mpsc::Permit<'_, Fetched>,
+        channel: mpsc::Permit<'_, Box<Fetched>>,
         slot: Option<OwnedSemaphorePermit>,
     ) -> Step {
         self.failures = None;
@@ -236,7 +237,8 @@ impl Fetch {
             drop(slot);
             metrics::memory(setting.budget.used());
             let (records, since_start) = (page.records, self.since_start);
-            channel.send(Fetched::Page(FetchedPage { records, since_start, _place: self.ahead.page(bytes) }));
+            let _place = self.ahead.page(bytes);
+            channel.send(Box::new(Fetched::Page(FetchedPage { records, since_start, _place })));
         } else {
             drop((channel, slot));
             if self.empty_pages >= EMPTY_FOR_SURE {
@@ -285,7 +287,7 @@ impl Fetch {
     /// Says a last word.
     async fn say(&self, last: Fetched) -> Step {
         // Nobody listens when the shard is being given up.
-        let _nobody_listens = self.pages.send(last).await;
+        let _nobody_listens = self.pages.send(Box::new(last)).await;
         Err(Done)
     }
 

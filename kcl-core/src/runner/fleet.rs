@@ -143,6 +143,8 @@ pub(crate) struct Fleet {
     next_watch: Mono,
     /// How often the fleet had been told to look, when it was last asked.
     rings: Option<u64>,
+    /// The owners that are doubted, as of the news that had been seen by then.
+    doubted: Option<(u64, BTreeSet<WorkerId>)>,
     /// Workers that a request is under way for.
     asking: BTreeSet<WorkerId>,
     /// Silent workers whose leases were looked up before their time is over.
@@ -188,6 +190,7 @@ impl Fleet {
             pace,
             next_watch: next_observation,
             rings: None,
+            doubted: None,
             asking: BTreeSet::new(),
             alarmed: BTreeSet::new(),
             leaving: None,
@@ -418,7 +421,8 @@ impl Fleet {
         let session = self.session.clone();
         let every = session.config.discover_every.saturating_mul(u32::try_from(workers).unwrap_or(u32::MAX));
         for run in self.streams.values_mut() {
-            if run.next_discovery.is_none_or(|at| at > now) {
+            // A look that began before may not show leases that were just created, and each would be created once more.
+            if run.next_discovery.is_none_or(|at| at > self.look_began) {
                 continue;
             }
             run.next_discovery = None;

@@ -44,7 +44,8 @@ pub(crate) struct Holding {
     pub(crate) dirty: Notify,
     lost: CancellationToken,
     why_lost: OnceLock<LeaseLost>,
-    orders: mpsc::Sender<Order>,
+    /// Boxed, since a channel makes room for dozens at once, and there are thousands of leases.
+    orders: mpsc::Sender<Box<Order>>,
 }
 
 /// What the keeper is asked to write.
@@ -88,7 +89,7 @@ impl Holding {
         validity: Validity,
         pulse: Option<Arc<Pulse>>,
         rt: Rt,
-    ) -> (Arc<Self>, mpsc::Receiver<Order>) {
+    ) -> (Arc<Self>, mpsc::Receiver<Box<Order>>) {
         let (orders, received) = mpsc::channel(ORDERS);
         let holding = Self {
             timing,
@@ -229,7 +230,7 @@ impl Holding {
     /// Gives the lease up and waits until that is durable.
     pub(crate) async fn part(&self, parting: Parting) -> Parted {
         let (done, parted) = oneshot::channel();
-        if self.orders.send(Order::Part { parting, done }).await.is_err() {
+        if self.orders.send(Box::new(Order::Part { parting, done })).await.is_err() {
             return Parted::Lost(self.why_lost());
         }
         parted.await.unwrap_or_else(|_keeper_ended| Parted::Lost(self.why_lost()))
@@ -240,7 +241,7 @@ impl Holding {
         order: Order,
         answer: oneshot::Receiver<Result<(), CheckpointFailure>>,
     ) -> Result<(), CheckpointFailure> {
-        self.orders.send(order).await.map_err(|_keeper_ended| CheckpointFailure::LeaseLost)?;
+        self.orders.send(Box::new(order)).await.map_err(|_keeper_ended| CheckpointFailure::LeaseLost)?;
         answer.await.unwrap_or(Err(CheckpointFailure::LeaseLost))
     }
 }

@@ -42,7 +42,7 @@ pub(crate) struct Keeper {
     setting: KeeperSetting,
     holding: Arc<Holding>,
     tenure: Tenure,
-    orders: mpsc::Receiver<Order>,
+    orders: mpsc::Receiver<Box<Order>>,
     /// When the oldest acknowledgement that is not recorded yet was seen.
     dirty_since: Option<Mono>,
 }
@@ -61,7 +61,7 @@ impl Keeper {
         setting: KeeperSetting,
         holding: Arc<Holding>,
         tenure: Tenure,
-        orders: mpsc::Receiver<Order>,
+        orders: mpsc::Receiver<Box<Order>>,
     ) -> Self {
         Self { setting, holding, tenure, orders, dirty_since: None }
     }
@@ -86,7 +86,7 @@ impl Keeper {
             let rt = self.setting.rt.clone();
             tokio::select! {
                 biased;
-                order = self.orders.recv() => match order {
+                order = self.orders.recv() => match order.map(|order| *order) {
                     None => return Ok(()),
                     Some(Order::Part { parting, done }) => {
                         // Before the write is sent: once it is applied, a successor may begin.

@@ -8,7 +8,8 @@ impl Fleet {
     pub(super) fn next_alarm(&self) -> Mono {
         let turn = self.session.rt().now() + self.session.access.timing.renew_every();
         let observation = (!self.observing).then_some(self.next_observation);
-        observation.into_iter().chain(self.next_expiry).fold(turn.min(self.next_watch), Mono::min)
+        let watch = self.is_far_between().then_some(self.next_watch);
+        observation.into_iter().chain(watch).chain(self.next_expiry).fold(turn, Mono::min)
     }
 
     /// Does the first of what is due.
@@ -16,7 +17,7 @@ impl Fleet {
         let now = self.session.rt().now();
         if !self.observing && now >= self.next_observation {
             self.observe();
-        } else if now >= self.next_watch {
+        } else if self.is_far_between() && now >= self.next_watch {
             self.watch();
         } else if self.next_expiry.is_some_and(|at| now >= at) {
             // The take names the counter that stood still, so it needs no other look.

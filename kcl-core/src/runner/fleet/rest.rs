@@ -23,16 +23,22 @@ impl Fleet {
         }
     }
 
-    /// What remains to be done in a turn that has nothing to plan. Answers whether this is one.
-    pub(super) fn stays_at_rest(&mut self, now: Mono) -> bool {
+    /// Whether there is nothing to plan, and nobody to look after.
+    pub(super) fn is_at_rest(&mut self, now: Mono) -> bool {
         let timing = self.session.access.timing;
         let known = self.rest.filter(|rest| rest.news == self.seen.news() && self.leaving.is_none());
         let all_live = || round::all_show_life(&self.seen, &self.session.id, self.session.liveness, timing, now);
-        let Some(rest) = known.filter(|_| self.pending.is_empty() && all_live()) else {
-            self.rest = None;
-            return false;
-        };
-        debug_assert!(self.has_nothing_to_do(now), "something that a plan depends on is not told as news");
+        self.rest = known.filter(|_| self.pending.is_empty() && all_live());
+        debug_assert!(
+            self.rest.is_none() || self.has_nothing_to_do(now),
+            "something that a plan depends on is not told as news"
+        );
+        self.rest.is_some()
+    }
+
+    /// What remains to be done in a turn that has nothing to plan. Answers whether this is one.
+    pub(super) fn stays_at_rest(&mut self, now: Mono) -> bool {
+        let Some(rest) = self.is_at_rest(now).then_some(self.rest).flatten() else { return false };
         self.ask_the_doubtful();
         self.discover(now, rest.workers);
         self.set_next_expiry(now);

@@ -40,16 +40,21 @@ impl Fleet {
         }
     }
 
-    /// Whether scans are so rare that the workers before this one are watched by point reads.
+    /// Whether scans are so rare that something is looked at between them.
+    pub(super) fn is_far_between(&self) -> bool {
+        self.pace > self.session.config.observe_every
+    }
+
+    /// Whether the workers before this one are watched by point reads.
     fn watches(&self) -> bool {
-        self.session.liveness == Liveness::PerWorker && self.pace > self.session.config.observe_every
+        self.session.liveness == Liveness::PerWorker && self.is_far_between()
     }
 
     /// Reads the items of the workers that this one watches, and fences those that have been silent for too long.
     pub(super) fn watch(&mut self) {
         let (session, now) = (self.session.clone(), self.session.rt().now());
         self.next_watch = now + session.rt().jitter(session.config.observe_every);
-        if self.pace > session.config.observe_every {
+        if self.is_far_between() {
             let listening = session.clone();
             self.jobs.push(Box::pin(async move {
                 Done::Rings(listening.access.bounded(listening.access.table.rings()).await.ok())
@@ -58,7 +63,9 @@ impl Fleet {
         if !self.watches() {
             return;
         }
-        self.look_after(&self.held_keys(), now);
+        if !self.is_at_rest(now) {
+            self.look_after(&self.held_keys(), now);
+        }
         for id in pacing::watched(&self.seen, &session.id) {
             self.ask_for(id);
         }
@@ -78,20 +85,24 @@ impl Fleet {
 
     /// Fences and removes workers that are gone, and asks for those that may be.
     pub(super) fn look_after(&mut self, held: &BTreeSet<LeaseKey>, now: Mono) {
-        let session = self.session.clone();
+        let (session, known) = (self.session.clone(), self.doubted.take());
         let own = self.own(held);
         let departed = round::departed(&self.seen, &own, session.access.timing, now);
         let departed: Vec<_> = departed.into_iter().map(|(worker, what)| (worker.clone(), what)).collect();
-        let doubted = round::doubted(&self.seen, &own);
+        let doubted = match known {
+            Some((news, doubted)) if news == self.seen.news() => doubted,
+            _ => round::doubted(&self.seen, &own),
+        };
         for (worker, what) in departed {
             match what {
                 Farewell::Fence => self.mark(worker, WorkerState::Fenced),
                 Farewell::Delete => self.jobs.push(Box::pin(session.clone().remove(worker))),
             }
         }
-        for id in doubted {
-            self.ask_for(id);
+        for id in &doubted {
+            self.ask_for(id.clone());
         }
+        self.doubted = Some((self.seen.news(), doubted));
     }
 
     /// Looks at once if somebody has told the fleet to. Whoever asks for the first time cannot know whether that was before its last
