@@ -206,7 +206,8 @@ impl Fetch {
         self.own_calls.made(setting.rt.now());
         self.asked_at = setting.rt.wall();
         let call = setting.source.get_records(iterator, MAX_RECORDS);
-        let answered = setting.rt.timeout(setting.config.source_timeout, call).await;
+        let limit = setting.gate.open_for(setting.config.source_timeout);
+        let answered = setting.rt.timeout(limit, call).await;
         answered.unwrap_or_else(|| Err(timed_out("GetRecords")))
     }
 

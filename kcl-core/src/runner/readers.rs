@@ -285,6 +285,17 @@ impl Gate {
         self.rights.borrow().holds(&self.rt)
     }
 
+    /// For how long a call that begins now may take: it ends with the right to read, although that may have been renewed by then.
+    pub(crate) fn open_for(&self, at_most: Duration) -> Duration {
+        match *self.rights.borrow() {
+            Right::Always => at_most,
+            Right::Until(validity) => {
+                let left = validity.map(|validity| validity.deadline(slot_timing()).since(self.rt.now()));
+                left.unwrap_or_default().min(at_most)
+            }
+        }
+    }
+
     /// Waits until the stream may be read.
     ///
     /// # Cancel safety

@@ -17,8 +17,8 @@
 //! | S7 | P1 | `one_call` | one call at a time for each shard |
 //! | S8 | P7 | `memory` | what is fetched and not processed stays within the budget |
 //! | S9 | P7 | `call_rate` | calls to the stream stay within their budgets |
-//! | S11 | P4 | `readers` | only who holds a reader slot reads the stream, and of its workers one each shard |
 //! | S10 | P5, P6 | `frontier` | no lease is deleted unfinished; at the end every shard that can be read has a lease |
+//! | S11 | P4 | `readers` | only who holds a reader slot reads the stream, and of its workers one each shard |
 //! | L1 | P2, P6 | `records` | nothing is lost, reordered or invented: the history checker |
 //! | L2 | P5 | `tombstones` | closed shards are finished, and what is gone leaves the table |
 //! | L3 | P5 | `even_share` | the shards are evenly shared |
@@ -81,7 +81,7 @@ pub use unowned::Gap;
 /// A property, for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Law {
-    /// `S1` to `S10` and `L1` to `L7`.
+    /// `S1` to `S11` and `L1` to `L7`.
     pub id: &'static str,
     /// The promises of `docs/guarantees.md` that rest on it.
     pub promise: &'static str,

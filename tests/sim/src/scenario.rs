@@ -97,8 +97,6 @@ impl Scenario {
         // Every other run is of the kind in which everything meets.
         match draw.pick(&Self::ALL[..Self::ALL.len() - 2]) {
             _ if draw.one_in(3) => Self::Chaos,
-            // Days of virtual time: it takes as long as several others.
-            Self::Outage if !draw.one_in(2) => Self::Chaos,
             scenario => scenario,
         }
     }

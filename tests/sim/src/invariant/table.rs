@@ -11,12 +11,15 @@ use kcl_core::{
 
 use super::{Seen, Watch};
 
+/// Told of a lease.
+type Told = dyn Fn(&Lease) + Send + Sync;
+
 /// The table in memory applies a write within one poll, so before and after lie side by side.
 pub(super) struct Watched {
     pub(super) inner: MemoryLeaseTable,
     pub(super) watch: Watch,
     /// Who writes is an operator; told of every lease that is taken back.
-    pub(super) operated: Option<Box<dyn Fn(&Lease) + Send + Sync>>,
+    pub(super) operated: Option<Box<Told>>,
 }
 
 impl fmt::Debug for Watched {

@@ -280,11 +280,11 @@ fn partitions(plan: &mut Plan, draw: &mut Draw) {
 
 fn outage(plan: &mut Plan, draw: &mut Draw) {
     plan.losses = LossDecision::Continue;
-    plan.service.roll_every = Some(draw.pick(&[2, 4, 4]) as u32 * HOUR);
+    plan.service.roll_every = Some(draw.pick(&[2, 2, 4]) as u32 * HOUR);
     plan.workers = plan.workers.min(3);
     plan.shards = plan.shards.min(4);
     let before = draw.time(3 * MINUTE..=30 * MINUTE);
-    let away = draw.pick(&[20, 26, 26, 50]) as u32 * HOUR;
+    let away = draw.pick(&[20, 26, 30, 50]) as u32 * HOUR;
     plan.add(When::At(before), Fault::Outage { time: away });
     plan.busy = before + away + draw.time(3 * MINUTE..=30 * MINUTE);
     plan.writes.every = draw.time(20 * SECOND..=2 * MINUTE);

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use kcl_core::reference::{MemoryLeaseTable, MemoryReaderRegistry, ReferenceStream, StreamOptions};
 use kcl_core::{
-    BuildError, EventKind, ProcessError, READER_SLOTS, Reader, ReaderPolicy, ReaderRegistry, ReaderSlots, Record,
-    RegistryError, RegistryErrorKind, Rt, SlotClaim, SourceOp, StreamArn, StreamSource, StreamViewType, TableName,
-    Worker, WorkerConfig, WorkerHandle,
+    BuildError, DescribePage, EventKind, IteratorPosition, ProcessError, READER_SLOTS, Reader, ReaderPolicy,
+    ReaderRegistry, ReaderSlots, Record, RecordsPage, RegistryError, RegistryErrorKind, Rt, ShardId, ShardIterator,
+    SlotClaim, SourceError, SourceOp, StreamArn, StreamDescription, StreamSource, StreamSummary, StreamViewType,
+    TableName, Worker, WorkerConfig, WorkerHandle,
 };
 use serde_dynamo::{AttributeValue, Item};
 use sim::{Handle, Node};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -38,6 +39,48 @@ struct App {
     read: Arc<AtomicUsize>,
     /// When it stops reaching the registry.
     cut: Arc<AtomicBool>,
+    way: Arc<Way>,
+}
+
+/// How long calls for records are on their way to the stream, in seconds, and when the last one arrived.
+#[derive(Debug, Default)]
+struct Way {
+    seconds: AtomicU64,
+    last_arrival: Mutex<Duration>,
+}
+
+/// The stream at the end of it.
+#[derive(Debug)]
+struct Far {
+    sim: Handle,
+    inner: ReferenceStream,
+    way: Arc<Way>,
+}
+
+#[async_trait::async_trait]
+impl StreamSource for Far {
+    async fn list_streams(&self, table: &TableName) -> Result<Vec<StreamSummary>, SourceError> {
+        self.inner.list_streams(table).await
+    }
+
+    async fn describe_stream(&self, stream: &StreamArn, page: &DescribePage) -> Result<StreamDescription, SourceError> {
+        self.inner.describe_stream(stream, page).await
+    }
+
+    async fn shard_iterator(
+        &self,
+        stream: &StreamArn,
+        shard: &ShardId,
+        position: IteratorPosition,
+    ) -> Result<ShardIterator, SourceError> {
+        self.inner.shard_iterator(stream, shard, position).await
+    }
+
+    async fn get_records(&self, iterator: &ShardIterator, limit: usize) -> Result<RecordsPage, SourceError> {
+        self.sim.sleep(SECOND * self.way.seconds.load(Ordering::Relaxed) as u32).await;
+        *self.way.last_arrival.lock().expect("whole") = self.sim.now();
+        self.inner.get_records(iterator, limit).await
+    }
 }
 
 /// A registry that one worker cannot reach for a while.
@@ -111,9 +154,11 @@ impl World {
             told: Arc::default(),
             read: Arc::default(),
             cut: Arc::default(),
+            way: Arc::default(),
         };
         let read = app.read.clone();
-        let source: Arc<dyn StreamSource> = Arc::new(self.service.clone());
+        let far = Far { sim: self.sim.clone(), inner: self.service.clone(), way: app.way.clone() };
+        let source: Arc<dyn StreamSource> = Arc::new(far);
         let registry = Arc::new(Cut { inner: self.registry.clone(), cut: app.cut.clone() });
         let builder = Worker::builder(application, source, Arc::new(leases))
             .table("orders")
@@ -254,6 +299,25 @@ fn an_application_that_cannot_renew_its_slot_stops_reading_before_another_begins
             assert!(a.leases.leases().iter().all(|lease| lease.owner.is_some()));
         });
     }
+}
+
+#[test]
+fn a_call_that_is_under_way_when_the_slot_is_lost_does_not_arrive_any_more() {
+    sim::run(11, |sim| async move {
+        let world = World::new(&sim, StreamOptions::default());
+        let patient = |config: WorkerConfig| config.with_source_timeout(MINUTE);
+        let a = world.join_with("mailer", "mailer", MemoryLeaseTable::new(), patient);
+        sim.sleep(MINUTE).await;
+        a.cut.store(true, Ordering::Relaxed);
+        a.way.seconds.store(40, Ordering::Relaxed);
+        let mut lost_at = None;
+        for _ in 0..4 * 60 {
+            sim.sleep(SECOND).await;
+            lost_at = lost_at.or((a.count(lost) == 1).then(|| sim.now()));
+        }
+        let (lost_at, last) = (lost_at.expect("lost"), *a.way.last_arrival.lock().expect("whole"));
+        assert!(last < lost_at, "a call arrived at {last:?}, and the slot was lost at {lost_at:?}");
+    });
 }
 
 #[test]

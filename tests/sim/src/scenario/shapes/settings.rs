@@ -14,7 +14,7 @@ use crate::scenario::wire::Latency;
 pub(super) fn rates(workers: usize, draw: &mut Draw) -> Vec<i32> {
     let kind = draw.below(4);
     let rate = |n: usize| match kind {
-        0 if n % 2 == 0 => -WRONG,
+        0 if n.is_multiple_of(2) => -WRONG,
         0 => WRONG,
         1 => draw.below(2 * WRONG as usize + 1) as i32 - WRONG,
         _ => draw.below(401) as i32 - 200,
