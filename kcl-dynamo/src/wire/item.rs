@@ -13,6 +13,8 @@ use super::protocol::Refusal;
 
 /// Source: "Quotas in Amazon DynamoDB" of the developer guide.
 const MOST_BYTES: u64 = 400 * 1024;
+const MOST_HASH_KEY_BYTES: usize = 2048;
+const MOST_RANGE_KEY_BYTES: usize = 1024;
 const MOST_DIGITS: usize = 38;
 const LARGEST_EXPONENT: i64 = 125;
 const SMALLEST_EXPONENT: i64 = -130;
@@ -82,6 +84,7 @@ impl KeySchema {
             }
             not_empty(name, value)?;
         }
+        self.check_sizes(item)?;
         if item_size(item) > MOST_BYTES {
             return Err(Refusal::validation("Item size has exceeded the maximum allowed size"));
         }
@@ -95,7 +98,39 @@ impl KeySchema {
         if key.len() != self.0.len() || !self.0.iter().all(fits) {
             return Err(Refusal::validation("The provided key element does not match the schema"));
         }
-        key.iter().try_for_each(|(name, value)| not_empty(name, value))
+        key.iter().try_for_each(|(name, value)| not_empty(name, value))?;
+        self.check_sizes(key)
+    }
+
+    /// Attributes that are set of an item that has a key already.
+    pub(super) fn check_update(&self, attributes: &Item) -> Result<(), Refusal> {
+        if let Some((name, _)) = self.0.iter().find(|(name, _)| attributes.contains_key(name)) {
+            return Err(invalid(format!("Cannot update attribute {name}. This attribute is part of the key")));
+        }
+        match item_size(attributes) > MOST_BYTES {
+            true => Err(Refusal::validation("Item size to update has exceeded the maximum allowed size")),
+            false => Ok(()),
+        }
+    }
+
+    fn check_sizes(&self, item: &Item) -> Result<(), Refusal> {
+        let size = |at: usize| self.0.get(at).and_then(|(name, _)| item.get(name)).map_or(0, key_bytes);
+        if size(0) > MOST_HASH_KEY_BYTES {
+            return Err(invalid("Size of hashkey has exceeded the maximum size limit of2048 bytes"));
+        }
+        match size(1) > MOST_RANGE_KEY_BYTES {
+            true => Err(invalid("Aggregated size of all range keys has exceeded the size limit of 1024 bytes")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// What a key attribute's value takes. Numbers are never too long.
+fn key_bytes(value: &AttributeValue) -> usize {
+    match value {
+        AttributeValue::S(text) => text.len(),
+        AttributeValue::B(bytes) => bytes.len(),
+        _ => 0,
     }
 }
 
@@ -195,6 +230,34 @@ fn invalid(why: impl std::fmt::Display) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_are_of_their_types_and_no_longer_than_the_service_allows() {
+        let schema = KeySchema(vec![("pk".to_owned(), Some(KeyType::S)), ("sk".to_owned(), Some(KeyType::N))]);
+        let texts = KeySchema(vec![("pk".to_owned(), Some(KeyType::S)), ("sk".to_owned(), Some(KeyType::S))]);
+        let n = |text: &str| AttributeValue::N(text.to_owned());
+        let s = |length: usize| AttributeValue::S("k".repeat(length));
+        let item = |pk: AttributeValue, sk: AttributeValue| {
+            let mut item = Item::default();
+            item.insert("pk".to_owned(), pk);
+            item.insert("sk".to_owned(), sk);
+            item
+        };
+        for (schema, item, good) in [
+            (&schema, item(s(2048), n("1")), true),
+            (&schema, item(s(2049), n("1")), false),
+            (&schema, item(n("1"), n("1")), false),
+            (&schema, item(s(1), s(1)), false),
+            (&schema, item(s(0), n("1")), false),
+            (&texts, item(s(1), s(1024)), true),
+            (&texts, item(s(1), s(1025)), false),
+        ] {
+            assert_eq!(schema.check_item(&item).is_ok(), good);
+            assert_eq!(schema.check_key(&item).is_ok(), good);
+            assert!(schema.check_update(&item).is_err(), "keys are not changed");
+        }
+        assert_eq!(schema.check_update(&Item::default()), Ok(()));
+    }
 
     #[test]
     fn numbers_are_those_that_the_service_stores() {

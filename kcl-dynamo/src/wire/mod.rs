@@ -136,7 +136,7 @@ impl WireService {
         match (request.method, request.path) {
             ("POST", "/") => {}
             // The service's own answer to a browser or a health check.
-            ("GET", "/") => return Answer::plain(200, &json!("healthy: wire-server")),
+            ("GET" | "HEAD", "/") => return Answer::plain(200, &json!("healthy: wire-server")),
             _ => return Answer::refusal(&Refusal { status: 404, ..Refusal::unknown_operation() }),
         }
         let Some(operation) = request.target.and_then(Operation::of_target) else {

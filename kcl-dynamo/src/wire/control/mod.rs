@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::WireService;
-use super::protocol::Answer;
+use super::protocol::{Answer, Refusal};
 
 /// A command: its name, what it does, and how it is done.
 struct Command {
@@ -35,8 +35,17 @@ enum Failure {
     Table(#[from] TableError),
     #[error(transparent)]
     Order(#[from] super::OrderError),
+    /// What the service answers to such an item or key.
+    #[error("the service refuses that: {}: {}", .0.code, .0.message)]
+    Refused(Refusal),
     #[error("{0}")]
     Other(String),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
 }
 
 impl Failure {

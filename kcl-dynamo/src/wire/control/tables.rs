@@ -1,14 +1,14 @@
 //! Commands about tables, their streams and their items.
 
-use kcl_core::StreamViewType;
 use kcl_core::reference::Written;
+use kcl_core::{StreamViewType, TableName};
 use serde::Deserialize;
 use serde_dynamo::Item;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::{Failure, Outcome, read, table};
-use crate::wire::item::{self, KeyType};
+use crate::wire::item::{self, KeySchema, KeyType};
 use crate::wire::{WireService, lock};
 
 #[derive(Deserialize)]
@@ -138,7 +138,9 @@ struct Put {
 
 pub(super) fn put(service: &WireService, body: &[u8]) -> Outcome {
     let command: Put = read(body)?;
-    Ok(recorded(service.stream.put(&table(&command.table)?, decode(&command.item)?)?))
+    let (table, item) = (table(&command.table)?, decode(&command.item)?);
+    schema(service, &table)?.check_item(&item)?;
+    Ok(recorded(service.stream.put(&table, item)?))
 }
 
 #[derive(Deserialize)]
@@ -151,8 +153,10 @@ struct Update {
 
 pub(super) fn update(service: &WireService, body: &[u8]) -> Outcome {
     let command: Update = read(body)?;
-    let (key, attributes) = (decode(&command.key)?, decode(&command.attributes)?);
-    Ok(recorded(service.stream.update(&table(&command.table)?, &key, attributes)?))
+    let (table, key) = checked_key(service, &command.table, &command.key)?;
+    let attributes = decode(&command.attributes)?;
+    schema(service, &table)?.check_update(&attributes)?;
+    Ok(recorded(service.stream.update(&table, &key, attributes)?))
 }
 
 #[derive(Deserialize)]
@@ -164,16 +168,31 @@ struct Delete {
 
 pub(super) fn remove(service: &WireService, body: &[u8]) -> Outcome {
     let command: Delete = read(body)?;
-    Ok(recorded(service.stream.delete(&table(&command.table)?, &decode(&command.key)?)?))
+    let (table, key) = checked_key(service, &command.table, &command.key)?;
+    Ok(recorded(service.stream.delete(&table, &key)?))
 }
 
 pub(super) fn expire(service: &WireService, body: &[u8]) -> Outcome {
     let command: Delete = read(body)?;
-    Ok(recorded(service.stream.ttl_delete(&table(&command.table)?, &decode(&command.key)?)?))
+    let (table, key) = checked_key(service, &command.table, &command.key)?;
+    Ok(recorded(service.stream.ttl_delete(&table, &key)?))
+}
+
+/// The key attributes of a table that exists.
+fn schema(service: &WireService, table: &TableName) -> Result<KeySchema, Failure> {
+    service.stream.table(table)?;
+    Ok(service.key_schema(table)?)
+}
+
+/// A table and a key of its, as the service would check it.
+fn checked_key(service: &WireService, name: &str, key: &RawValue) -> Result<(TableName, Item), Failure> {
+    let (table, key) = (table(name)?, decode(key)?);
+    schema(service, &table)?.check_key(&key)?;
+    Ok((table, key))
 }
 
 fn decode(json: &RawValue) -> Result<Item, Failure> {
-    item::decode(json).map_err(|refusal| Failure::other(format!("the item cannot be used: {}", refusal.message)))
+    Ok(item::decode(json)?)
 }
 
 /// Where a change was recorded; `null` where nothing changed, or no stream is enabled.

@@ -32,7 +32,9 @@ fn what_is_no_command_or_no_json_is_told_what_is_wrong() {
         ("split", json!({ "table": "absent", "shard": "s" }), 400, "there is no table absent"),
         ("split", json!({ "table": "orders", "shard": "s" }), 400, "there is no shard s"),
         ("split", json!({ "stream": "nonsense", "shard": "s" }), 400, "not the ARN of a DynamoDB stream"),
-        ("put", json!({ "table": "orders", "item": { "id": "a" } }), 400, "the item cannot be used"),
+        ("put", json!({ "table": "orders", "item": { "id": "a" } }), 400, "SerializationException"),
+        ("put", json!({ "table": "absent", "item": { "id": { "S": "a" } } }), 400, "there is no table absent"),
+        ("delete", json!({ "table": "absent", "key": { "id": { "S": "a" } } }), 400, "there is no table absent"),
         ("put", json!({ "table": "orders", "itme": {} }), 400, "unknown field `itme`"),
         ("throttle", json!({ "operation": "PutItem", "seconds": 1 }), 400, "use a fault"),
         ("throttle", json!({ "operation": "GetRecords", "seconds": 1e300 }), 400, "seconds"),
@@ -141,4 +143,29 @@ fn limits_and_pages_are_configured_and_zero_takes_a_limit_away() {
         let page = answered(&service, "GetRecords", &json!({ "ShardIterator": at }));
         assert_eq!(page["Records"].as_array().expect("a list").len(), 2);
     }
+}
+
+#[test]
+fn items_and_keys_of_commands_are_checked_as_the_service_checks_them() {
+    let service = with_orders();
+    let long = "k".repeat(2049);
+    for (name, body) in [
+        ("put", json!({ "item": { "id": { "N": "1" } } })),
+        ("put", json!({ "item": { "id": { "S": "" } } })),
+        ("put", json!({ "item": { "id": { "S": long } } })),
+        ("put", json!({ "item": { "id": { "S": "a" }, "n": { "N": "one" } } })),
+        ("put", json!({ "item": { "other": { "S": "a" } } })),
+        ("update", json!({ "key": { "id": { "N": "1" } }, "attributes": {} })),
+        ("update", json!({ "key": { "id": { "S": "a" } }, "attributes": { "id": { "S": "b" } } })),
+        ("delete", json!({ "key": { "id": { "S": "a" }, "more": { "S": "b" } } })),
+        ("expire-item", json!({ "key": { "id": { "B": "YQ==" } } })),
+    ] {
+        let mut body = body;
+        body["table"] = json!("orders");
+        let answer = command(&service, name, &body);
+        let said = String::from_utf8_lossy(&answer.body).into_owned();
+        assert!(answer.status == 400 && said.contains("ValidationException"), "{name} {body}: {said}");
+    }
+    let written = ordered(&service, "put", &json!({ "table": "orders", "item": { "id": { "S": "a" } } }));
+    assert!(written["recorded"]["shard"].is_string(), "and those that are right are written");
 }

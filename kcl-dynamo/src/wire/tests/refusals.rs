@@ -99,8 +99,10 @@ fn what_is_no_operation_is_unknown() {
         let answer = service.answer(&Request { method, path, target: None, body: b"" });
         assert_eq!(answer.status, 404, "{method} {path}");
     }
-    let healthy = service.answer(&Request { method: "GET", path: "/", target: None, body: b"" });
-    assert_eq!(healthy.status, 200);
+    for method in ["GET", "HEAD"] {
+        let healthy = service.answer(&Request { method, path: "/", target: None, body: b"" });
+        assert_eq!(healthy.status, 200, "{method}");
+    }
 }
 
 /// Every constraint, one by one: the operation, a member and its bad value, and what is said.
