@@ -14,7 +14,7 @@ use crate::contract::{
 use crate::model::{IdError, StreamArn, WorkerId};
 use crate::policy::tenure::LeaseTiming;
 use crate::runner::{
-    ByteBudget, Drained, Fleet, Member, MemberSetting, Readers, Session, Subscription, TableAccess, WorkEnd,
+    ByteBudget, Denials, Drained, Fleet, Member, MemberSetting, Readers, Session, Subscription, TableAccess, WorkEnd,
     describe, recheck,
 };
 use crate::surface::config::WorkerConfig;
@@ -188,7 +188,8 @@ impl Parts {
     }
 
     fn access(&self) -> TableAccess {
-        TableAccess { table: self.table.clone(), rt: self.rt.clone(), timing: self.timing() }
+        let denials = Some(Denials::new(self.events.clone(), self.rt.clone()));
+        TableAccess { table: self.table.clone(), rt: self.rt.clone(), timing: self.timing(), denials }
     }
 
     fn timing(&self) -> LeaseTiming {
