@@ -29,7 +29,7 @@ pub use model::*;
 pub use record::*;
 pub use runner::{ResolveError, ResolvedStream, StreamSpec, resolve};
 pub use surface::config::{Checkpoints, ConfigError, ReaderPolicy, WorkerConfig};
-pub use surface::event::{Event, EventKind, EventStream};
+pub use surface::event::{Event, EventKind, EventStream, Resource};
 pub use surface::health::{Health, HealthReason};
 pub use surface::metrics;
 pub use surface::status::{

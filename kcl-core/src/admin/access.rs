@@ -73,7 +73,7 @@ impl Table {
 
 impl Access {
     pub(super) fn new(table: Arc<dyn LeaseTable>, rt: Rt) -> Self {
-        Self { inner: TableAccess { table, rt, timing: TIMING } }
+        Self { inner: TableAccess { table, rt, timing: TIMING, denials: None } }
     }
 
     pub(super) fn rt(&self) -> &Rt {

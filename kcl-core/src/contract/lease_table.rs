@@ -333,6 +333,12 @@ impl LeaseError {
         &self.kind
     }
 
+    /// The call that failed.
+    #[must_use]
+    pub fn operation(&self) -> &'static str {
+        self.operation
+    }
+
     /// The lease that refused the write, where the table told.
     pub(crate) fn into_current(self) -> Option<Box<Lease>> {
         match self.kind {

@@ -184,6 +184,12 @@ impl RegistryError {
     pub fn kind(&self) -> &RegistryErrorKind {
         &self.kind
     }
+
+    /// The call that failed.
+    #[must_use]
+    pub fn operation(&self) -> &'static str {
+        self.operation
+    }
 }
 
 /// All reader slots of a stream are held by other applications.

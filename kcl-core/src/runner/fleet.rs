@@ -30,7 +30,7 @@ use super::member::Member;
 use super::session::{Session, StreamRun};
 use super::subscription::Subscription;
 use super::take::{Scan, Taking};
-use crate::contract::{LeaseError, Liveness, Mono, ShardInfo, StartReason, TaskHandle};
+use crate::contract::{LeaseError, LeaseErrorKind, Liveness, Mono, ShardInfo, StartReason, TaskHandle};
 use crate::model::{Lease, LeaseKey, StreamArn, WorkerId};
 use crate::planted::{self, Bug};
 use crate::policy::attention;
@@ -284,9 +284,13 @@ impl Fleet {
         let scan = match scan {
             Ok(scan) => scan,
             Err(error) => {
-                let error = super::told::describe(&error);
-                self.session.board.failed(&error);
-                return self.session.events.tell(EventKind::LeaseTableUnavailable { error });
+                let text = super::told::describe(&error);
+                self.session.board.failed(&text);
+                if matches!(error.kind(), LeaseErrorKind::Denied { .. }) {
+                    // Told by the call itself.
+                    return;
+                }
+                return self.session.events.tell(EventKind::LeaseTableUnavailable { error: text });
             }
         };
         self.follow_others(&scan);

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::holding::{Holding, Order, Parted, Parting};
 use super::pulse::Pulse;
-use super::told::describe;
+use super::told::{denied, describe};
 use crate::contract::{CheckpointFailure, LeaseError, LeaseErrorKind, LeaseLost, LeaseTable, Mono, Rt, Stamp};
 use crate::model::{Change, Checkpoint, Lease, LeaseWrite, NewLease, SequenceNumber};
 use crate::planted::{self, Bug};
@@ -261,10 +261,10 @@ impl Keeper {
                 },
                 _ => {}
             }
-            self.setting.events.tell(EventKind::LeaseWriteRetried {
-                shard: self.holding.lease.shard.clone(),
-                error: describe(&error),
-            });
+            let shard = self.holding.lease.shard.clone();
+            let event = denied(&error, Some(shard.clone()));
+            let retried = || EventKind::LeaseWriteRetried { shard, error: describe(&error) };
+            self.setting.events.tell(event.unwrap_or_else(retried));
             if matches!(error.kind(), LeaseErrorKind::Denied { .. } | LeaseErrorKind::Invalid { .. }) {
                 return Err(Unsettled::Refused);
             }

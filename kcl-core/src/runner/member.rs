@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::keeper::timed_out;
 use super::pulse::Pulse;
 use super::take::TableAccess;
-use super::told::describe;
+use super::told::{denied, describe};
 use crate::contract::{LeaseError, LeaseErrorKind, LeaseTable, Liveness, Mono, Rt, Stamp, WorkerItem, WorkerState};
 use crate::model::WorkerId;
 use crate::planted::{self, Bug};
@@ -163,7 +163,7 @@ impl Member {
 
     fn access(&self) -> TableAccess {
         let MemberSetting { table, rt, timing, .. } = &self.setting;
-        TableAccess { table: table.clone(), rt: rt.clone(), timing: *timing }
+        TableAccess { table: table.clone(), rt: rt.clone(), timing: *timing, denials: None }
     }
 
     fn report_lateness(&self, due: Mono) {
@@ -216,7 +216,8 @@ impl Member {
     }
 
     fn failed(&self, error: &LeaseError) -> Beat {
-        self.setting.events.tell(EventKind::HeartbeatRetried { error: describe(error) });
+        let retried = || EventKind::HeartbeatRetried { error: describe(error) };
+        self.setting.events.tell(denied(error, None).unwrap_or_else(retried));
         Beat::Again
     }
 

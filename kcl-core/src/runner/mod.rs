@@ -32,4 +32,4 @@ pub use resolve::{ResolveError, ResolvedStream, StreamSpec, resolve};
 pub(crate) use session::Session;
 pub(crate) use subscription::Subscription;
 pub(crate) use take::TableAccess;
-pub(crate) use told::describe;
+pub(crate) use told::{Denials, describe};

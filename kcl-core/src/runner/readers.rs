@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::told::describe;
+use super::told::{denied_by_registry, describe};
 use crate::contract::{
     Mono, Outcome, Reader, ReaderLimit, ReaderRegistry, ReaderSlot, ReaderSlots, RegistryError, RegistryErrorKind, Rt,
     TaskClass, TaskHandle,
@@ -227,6 +227,7 @@ impl SlotKeeper {
     fn tell(&mut self, validity: Option<Validity>, outcome: Result<Vec<ReaderSlot>, RegistryError>) {
         let holds = validity.is_some_and(|validity| validity.holds(&self.rt.stamp(), slot_timing()));
         if let Err(error) = &outcome {
+            denied_by_registry(error).into_iter().for_each(|event| self.events.tell(event));
             tracing::warn!(%error, stream = %self.stream, "the reader slot was not looked at; tried again");
         }
         let (holders, error) = match outcome {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::holding::Holding;
 use super::keeper::timed_out;
+use super::told::Denials;
 use crate::contract::{
     BootstrapMarker, LeaseError, LeaseErrorKind, LeaseTable, Rt, Stamp, TableItem, TableMeta, WorkerItem,
 };
@@ -18,6 +19,8 @@ pub(crate) struct TableAccess {
     pub(crate) table: Arc<dyn LeaseTable>,
     pub(crate) rt: Rt,
     pub(crate) timing: LeaseTiming,
+    /// Where it is told which calls are denied; nowhere for callers that are given the error.
+    pub(crate) denials: Option<Denials>,
 }
 
 /// A whole scan.
@@ -155,7 +158,11 @@ impl TableAccess {
         &self,
         call: impl Future<Output = Result<T, LeaseError>> + Send,
     ) -> Result<T, LeaseError> {
-        self.rt.timeout(self.timing.request_timeout(), call).await.unwrap_or_else(|| Err(timed_out()))
+        let answer = self.rt.timeout(self.timing.request_timeout(), call).await.unwrap_or_else(|| Err(timed_out()));
+        if let (Err(error), Some(denials)) = (&answer, &self.denials) {
+            denials.heed(error);
+        }
+        answer
     }
 
     /// One request, made up to `tries` times where that may help: for reads and for writes that may be repeated.

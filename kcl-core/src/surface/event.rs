@@ -137,10 +137,14 @@ pub enum EventKind {
         /// The error, as text.
         error: String,
     },
-    /// A permission is missing for a call to the stream. It is tried again slowly: granting the permission is enough.
+    /// A permission is missing. The call is made again: granting the permission is enough.
     AccessDenied {
-        /// The shard that was read; absent for calls about the whole stream.
+        /// What it was made to.
+        resource: Resource,
+        /// The shard that it was about; absent where it was about more than one.
         shard: Option<ShardId>,
+        /// The call, in the words of the contract: `scan`, `write_worker` and so on, and of a stream the operation of the service.
+        call: &'static str,
         /// The IAM action that is missing, without the prefix `dynamodb:`.
         action: &'static str,
     },
@@ -208,6 +212,28 @@ pub enum EventKind {
     },
 }
 
+/// What a worker needs permissions for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Resource {
+    /// The stream that is read.
+    Stream,
+    /// The lease table.
+    LeaseTable,
+    /// The reader registry's table.
+    ReaderRegistry,
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stream => "stream",
+            Self::LeaseTable => "lease table",
+            Self::ReaderRegistry => "reader registry",
+        })
+    }
+}
+
 impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -238,10 +264,11 @@ impl fmt::Display for EventKind {
                 Some(shard) => write!(f, "reading {shard} is tried again: {error}"),
                 None => write!(f, "the stream is asked again: {error}"),
             },
-            Self::AccessDenied { shard, action } => match shard {
-                Some(shard) => write!(f, "reading {shard} is denied: grant dynamodb:{action}"),
-                None => write!(f, "access to the stream is denied: grant dynamodb:{action}"),
-            },
+            Self::AccessDenied { resource, shard, call, action } => {
+                write!(f, "{call} is denied")?;
+                shard.iter().try_for_each(|shard| write!(f, " for {shard}"))?;
+                write!(f, ": grant dynamodb:{action} on the {resource}")
+            }
             Self::OpenedAtTrimHorizon { shard } => write!(f, "{shard} is read from its oldest record"),
             Self::WaitingForMemory { shard } => write!(f, "a page of {shard} waits for room in the byte budget"),
             Self::StreamMissing { stream } => write!(f, "the service knows no stream {stream}"),

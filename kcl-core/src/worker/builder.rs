@@ -269,7 +269,7 @@ impl CheckedWorker {
     pub async fn build(self) -> Result<Worker, BuildError> {
         let Self { builder, rt, resolved } = self;
         let timing = LeaseTiming::new(builder.config.lease_duration);
-        let access = TableAccess { table: builder.leases.clone(), rt: rt.clone(), timing };
+        let access = TableAccess { table: builder.leases.clone(), rt: rt.clone(), timing, denials: None };
         let arns: Vec<StreamArn> = resolved.iter().map(|(stream, _)| stream.arn.clone()).collect();
         let older: Vec<StreamArn> = resolved.iter().flat_map(|(stream, _)| stream.older.clone()).collect();
         let configured = Configured { key_form: builder.config.key_form, liveness: builder.config.liveness };

@@ -14,8 +14,8 @@ use crate::contract::{
 use crate::model::{IdError, StreamArn, WorkerId};
 use crate::policy::tenure::LeaseTiming;
 use crate::runner::{
-    ByteBudget, Drained, Fleet, ListingBudget, Member, MemberSetting, Readers, Session, Subscription, TableAccess,
-    WorkEnd, describe, recheck,
+    ByteBudget, Denials, Drained, Fleet, ListingBudget, Member, MemberSetting, Readers, Session, Subscription,
+    TableAccess, WorkEnd, describe, recheck,
 };
 use crate::surface::config::WorkerConfig;
 use crate::surface::event::{EventKind, Events};
@@ -198,7 +198,8 @@ impl Parts {
     }
 
     fn access(&self) -> TableAccess {
-        TableAccess { table: self.table.clone(), rt: self.rt.clone(), timing: self.timing() }
+        let denials = Some(Denials::new(self.events.clone(), self.rt.clone()));
+        TableAccess { table: self.table.clone(), rt: self.rt.clone(), timing: self.timing(), denials }
     }
 
     fn timing(&self) -> LeaseTiming {

@@ -20,6 +20,11 @@ pub enum LeaseFault {
     NotApplied,
     /// It is not made; the caller is told to come back later.
     Throttled,
+    /// It is not made; the caller is told that a permission is missing.
+    Denied {
+        /// The IAM action to grant.
+        action: &'static str,
+    },
     /// It is made, and its answer is lost: the caller is told that the outcome is unknown.
     ReplyLost,
     /// It is made long after the caller gave up.
@@ -98,6 +103,7 @@ impl AroundLeaseTable for FaultyLeaseTable {
             LeaseFault::None => pending(self.inner.clone()).await,
             LeaseFault::NotApplied => Err(call.unavailable(Outcome::NotApplied)),
             LeaseFault::Throttled => Err(call.error(LeaseErrorKind::Throttled)),
+            LeaseFault::Denied { action } => Err(call.error(LeaseErrorKind::Denied { action })),
             LeaseFault::ReplyLost => {
                 drop(pending(self.inner.clone()).await);
                 Err(call.unavailable(Outcome::Unknown))

@@ -84,7 +84,7 @@ impl Call {
             | "TransactionConflictException"
             | "TransactionInProgressException"
             | "ReplicatedWriteConflictException" => LeaseErrorKind::Throttled,
-            "AccessDeniedException" | "AccessDenied" => LeaseErrorKind::Denied { action: self.action },
+            code if is_denied(code) => LeaseErrorKind::Denied { action: self.action },
             "ResourceNotFoundException" => LeaseErrorKind::Invalid {
                 what: format!(
                     "there is no table {} in {}: create it, or correct the name or the region",
@@ -101,6 +101,8 @@ impl Call {
                     "the service does not accept the credentials ({code}): check them, the region and the clock"
                 ),
             },
+            // A refusal whose code is not known, or is not the service's own: an endpoint policy, a proxy.
+            _ if matches!(status, 401 | 403) => LeaseErrorKind::Denied { action: self.action },
             _ if (400..500).contains(&status) && status != 408 && status != 429 => LeaseErrorKind::Invalid {
                 what: format!("the service refused the request on table {} ({code})", place.table),
             },
@@ -112,12 +114,23 @@ impl Call {
     pub(crate) fn cancelled<'a>(self, codes: impl Iterator<Item = &'a str>, place: &Place) -> LeaseErrorKind {
         let mut codes = codes.filter(|code| !matches!(*code, "None" | "ConditionalCheckFailed"));
         match codes.find(|code| !is_throttle(code)) {
+            Some(code) if is_denied(code) => LeaseErrorKind::Denied { action: self.action },
             Some(code) => LeaseErrorKind::Invalid {
                 what: format!("the service refused the transaction on table {} ({code})", place.table),
             },
             None => LeaseErrorKind::Throttled,
         }
     }
+}
+
+/// Whether a code says that a permission is missing.
+///
+/// Source: the common errors in the DynamoDB API reference.
+pub(crate) fn is_denied(code: &str) -> bool {
+    matches!(
+        code,
+        "AccessDeniedException" | "AccessDenied" | "UnauthorizedOperation" | "NotAuthorized" | "OptInRequired"
+    )
 }
 
 fn is_throttle(code: &str) -> bool {
@@ -162,6 +175,8 @@ mod tests {
             ("ThrottlingException", 400, throttled.clone()),
             ("TransactionConflictException", 400, throttled.clone()),
             ("AccessDeniedException", 400, LeaseErrorKind::Denied { action: "UpdateItem" }),
+            ("NotAuthorized", 400, LeaseErrorKind::Denied { action: "UpdateItem" }),
+            ("", 403, LeaseErrorKind::Denied { action: "UpdateItem" }),
             ("InternalServerError", 500, unavailable(Outcome::Unknown)),
             ("", 503, unavailable(Outcome::Unknown)),
         ] {
@@ -173,6 +188,8 @@ mod tests {
         }
         let codes = ["None", "ConditionalCheckFailed", "TransactionConflict"];
         assert_eq!(call.cancelled(codes.into_iter(), &place), throttled);
+        let denied = LeaseErrorKind::Denied { action: "UpdateItem" };
+        assert_eq!(call.cancelled(["None", "AccessDenied"].into_iter(), &place), denied);
         let codes = ["TransactionConflict", "ValidationError"];
         assert!(matches!(call.cancelled(codes.into_iter(), &place), LeaseErrorKind::Invalid { .. }));
     }

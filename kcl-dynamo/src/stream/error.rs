@@ -8,6 +8,8 @@ use aws_sdk_dynamodbstreams::error::{ProvideErrorMetadata, SdkError};
 use aws_types::request_id::RequestId;
 use kcl_core::{SourceError, SourceErrorKind};
 
+use crate::lease::is_denied;
+
 type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// A call of the service. Its name is also that of the IAM action.
@@ -176,9 +178,7 @@ fn of_answer(operation: Operation, code: Option<&str>, status: u16) -> (SourceEr
         | "ProvisionedThroughputExceededException"
         | "BandwidthLimitExceeded"
         | "SlowDown" => (SourceErrorKind::Throttled, None),
-        "AccessDeniedException" | "AccessDenied" | "UnauthorizedOperation" | "NotAuthorized" | "OptInRequired" => {
-            (denied, None)
-        }
+        code if is_denied(code) => (denied, None),
         // Retried slowly, as a missing permission is: credentials are renewed while a service runs.
         "UnrecognizedClientException"
         | "ExpiredToken"

@@ -1,6 +1,6 @@
 //! When shards changed hands, as the deliveries of a fleet show it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::delivery::Delivery;
 
@@ -39,10 +39,10 @@ struct At {
 
 /// The changes of hands in the deliveries of each worker, in the order of their times within a shard.
 #[must_use]
-pub fn changes(workers: &[Vec<Delivery>]) -> Vec<Change> {
+pub fn changes<W: AsRef<[Delivery]>>(workers: &[W]) -> Vec<Change> {
     let mut shards: BTreeMap<(&str, &str), Vec<At>> = BTreeMap::new();
     for (worker, deliveries) in workers.iter().enumerate() {
-        for delivery in deliveries {
+        for delivery in deliveries.as_ref() {
             let of_shard = shards.entry((&delivery.table, &delivery.shard)).or_default();
             of_shard.push(At { at: delivery.at, worker, sequence: delivery.sequence });
         }
@@ -71,6 +71,17 @@ pub fn changes(workers: &[Vec<Delivery>]) -> Vec<Change> {
     changes
 }
 
+/// How long each shard was silent between one batch and the next since `from`, whoever it was delivered by, in milliseconds.
+#[must_use]
+pub fn gaps<W: AsRef<[Delivery]>>(workers: &[W], from: u128) -> Vec<u128> {
+    let mut shards: BTreeMap<&str, BTreeSet<u128>> = BTreeMap::new();
+    for delivery in workers.iter().flat_map(AsRef::as_ref).filter(|delivery| delivery.at >= from) {
+        shards.entry(&delivery.shard).or_default().insert(delivery.at);
+    }
+    let pairs = shards.values().flat_map(|times| times.iter().zip(times.iter().skip(1)));
+    pairs.map(|(before, after)| after - before).collect()
+}
+
 /// The middle and the worst of some times.
 #[must_use]
 pub fn median_and_worst(mut times: Vec<u128>) -> Option<(u128, u128)> {
@@ -83,7 +94,7 @@ mod tests {
     use super::*;
 
     fn delivery(shard: &str, sequence: u128, at: u128) -> Delivery {
-        Delivery { table: "t".into(), shard: shard.into(), sequence, key: "k".into(), version: 1, at }
+        Delivery { table: "t".into(), shard: shard.into(), epoch: 1, sequence, key: "k".into(), version: 1, at }
     }
 
     #[test]
@@ -96,7 +107,10 @@ mod tests {
 
     #[test]
     fn a_worker_that_keeps_its_shards_changes_nothing() {
-        assert_eq!(changes(&[vec![delivery("s", 1, 10), delivery("s", 2, 20)], vec![delivery("x", 1, 15)]]), []);
+        let workers =
+            [vec![delivery("s", 1, 10), delivery("s", 2, 20), delivery("s", 3, 20)], vec![delivery("x", 1, 15)]];
+        assert_eq!(changes(&workers), []);
+        assert_eq!((gaps(&workers, 0), gaps(&workers, 11)), (vec![10], vec![]));
         assert_eq!(median_and_worst(Vec::new()), None);
         assert_eq!(median_and_worst(vec![9, 1, 5]), Some((5, 9)));
     }

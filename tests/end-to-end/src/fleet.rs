@@ -1,6 +1,6 @@
 //! Processes, and what the lease table says of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -168,13 +168,24 @@ pub async fn until<T>(
 /// # Errors
 /// The table cannot be read.
 pub async fn owners(db: &Client, table: &str) -> anyhow::Result<BTreeMap<String, Option<String>>> {
+    Ok(items(db, table).await?.0)
+}
+
+/// The owners of the leases, and the ids of the workers that have an item.
+///
+/// # Errors
+/// The table cannot be read.
+pub async fn items(db: &Client, table: &str) -> anyhow::Result<(BTreeMap<String, Option<String>>, BTreeSet<String>)> {
     let text = |value: Option<&AttributeValue>| value.and_then(|v| v.as_s().ok()).cloned();
     let scanned = db.scan().table_name(table).consistent_read(true).send().await?;
-    let leases = scanned.items().iter().filter(|item| item.contains_key("leaseCounter"));
-    leases
-        .map(|item| {
-            let key = text(item.get("leaseKey")).context("a lease without a key")?;
-            Ok((key, text(item.get("leaseOwner"))))
-        })
-        .collect()
+    let (mut leases, mut workers) = (BTreeMap::new(), BTreeSet::new());
+    for item in scanned.items() {
+        let key = text(item.get("leaseKey")).context("an item without a key")?;
+        if item.contains_key("leaseCounter") {
+            leases.insert(key, text(item.get("leaseOwner")));
+        } else if let Some(id) = key.strip_prefix("worker/") {
+            workers.insert(id.to_owned());
+        }
+    }
+    Ok((leases, workers))
 }

@@ -110,6 +110,7 @@ async fn each_fault_is_what_its_name_says() {
     for (fault, kind, at_once, in_the_end) in [
         (LeaseFault::NotApplied, LeaseErrorKind::Unavailable { outcome: Outcome::NotApplied }, false, false),
         (LeaseFault::Throttled, LeaseErrorKind::Throttled, false, false),
+        (LeaseFault::Denied { action: "UpdateItem" }, LeaseErrorKind::Denied { action: "UpdateItem" }, false, false),
         (LeaseFault::ReplyLost, LeaseErrorKind::Unavailable { outcome: Outcome::Unknown }, true, true),
         (late(told), LeaseErrorKind::Unavailable { outcome: Outcome::Unknown }, false, true),
     ] {

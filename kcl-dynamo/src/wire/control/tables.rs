@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::{Failure, Outcome, read, table};
-use crate::wire::item::{self, KeyType};
+use crate::wire::item::{self, KeySchema, KeyType};
 use crate::wire::{WireService, lock};
 
 #[derive(Deserialize)]
@@ -139,7 +139,7 @@ struct Put {
 pub(super) fn put(service: &WireService, body: &[u8]) -> Outcome {
     let command: Put = read(body)?;
     let (table, item) = (table(&command.table)?, decode(&command.item)?);
-    service.key_schema(&table)?.check_item(&item)?;
+    schema(service, &table)?.check_item(&item)?;
     Ok(recorded(service.stream.put(&table, item)?))
 }
 
@@ -155,7 +155,7 @@ pub(super) fn update(service: &WireService, body: &[u8]) -> Outcome {
     let command: Update = read(body)?;
     let (table, key) = checked_key(service, &command.table, &command.key)?;
     let attributes = decode(&command.attributes)?;
-    service.key_schema(&table)?.check_update(&attributes)?;
+    schema(service, &table)?.check_update(&attributes)?;
     Ok(recorded(service.stream.update(&table, &key, attributes)?))
 }
 
@@ -178,10 +178,16 @@ pub(super) fn expire(service: &WireService, body: &[u8]) -> Outcome {
     Ok(recorded(service.stream.ttl_delete(&table, &key)?))
 }
 
+/// The key attributes of a table that exists.
+fn schema(service: &WireService, table: &TableName) -> Result<KeySchema, Failure> {
+    service.stream.table(table)?;
+    Ok(service.key_schema(table)?)
+}
+
 /// A table and a key of its, as the service would check it.
 fn checked_key(service: &WireService, name: &str, key: &RawValue) -> Result<(TableName, Item), Failure> {
     let (table, key) = (table(name)?, decode(key)?);
-    service.key_schema(&table)?.check_key(&key)?;
+    schema(service, &table)?.check_key(&key)?;
     Ok((table, key))
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use conformance::dynamodb_local::config;
+use end_to_end::calls::{Calls, Server};
 use end_to_end::delivery::{Delivery, now};
 use end_to_end::job::{self, Consume};
 use end_to_end::tables::Version;
@@ -27,8 +28,8 @@ impl RecordProcessor for Recorder {
             let Version { pk, version } =
                 Version::of(record).map_err(|e| ProcessError::msg(e.to_string()).at(record))?;
             let sequence = record.sequence_number().to_string().parse()?;
-            let (table, shard) = (table.to_owned(), shard.shard().to_string());
-            lines.push_str(&format!("{}\n", Delivery { table, shard, sequence, key: pk, version, at }));
+            let (table, epoch, shard) = (table.to_owned(), shard.info().epoch, shard.shard().to_string());
+            lines.push_str(&format!("{}\n", Delivery { table, shard, epoch, sequence, key: pk, version, at }));
         }
         let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
         output.write_all(lines.as_bytes())?;
@@ -46,10 +47,10 @@ async fn main() -> anyhow::Result<()> {
     let job: Consume = job::of_this_process()?;
     let output = Arc::new(Mutex::new(OpenOptions::new().create(true).append(true).open(&job.output)?));
     let mut terminated = signal(SignalKind::terminate())?;
-    let mut builder = Worker::builder(job.application, &config(&job.endpoint));
-    if let Some(endpoint) = job.lease_endpoint {
-        builder = builder.lease_config(&config(&endpoint));
-    }
+    let calls = Calls::beside(&job.output)?;
+    let leases = job.lease_endpoint.as_deref().unwrap_or(&job.endpoint);
+    let mut builder = Worker::builder(job.application, &calls.of(Server::Stream, &config(&job.endpoint)))
+        .lease_config(&calls.of(Server::Leases, &config(leases)));
     for table in job.tables {
         builder = builder.table(table);
     }

@@ -4,14 +4,18 @@
 //! ```sh
 //! cargo build -p end-to-end --bins && cargo run -p end-to-end --bin fleets -- 3 100
 //! ```
-//! The arguments are the number of processes and of shards, and, if given, the liveness mode: `per-worker`.
+//! The arguments are the number of processes and of shards, and, if given, the liveness mode: `per-worker`. It takes four to seven
+//! minutes. What it prints goes into the table of `docs/benchmarks.md`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use conformance::dynamodb_local::{self, Started};
+use end_to_end::calls::{Latency, Server};
 use end_to_end::changes::{Change, median_and_worst};
+use end_to_end::delivery::now;
 use end_to_end::fleet::{scratch, until};
 use end_to_end::job::Consume;
 use end_to_end::rolling::{ManyShards, Measured, Rolling};
@@ -21,6 +25,12 @@ const RATE: usize = 10;
 
 /// Keys for each shard.
 const KEYS: usize = 10;
+
+/// From one poll of a busy shard to the next, as the processes are configured by default.
+const POLL: Duration = Duration::from_millis(250);
+
+/// How long the fleet is left alone, to see what the machine makes of it.
+const UNDISTURBED: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -47,35 +57,74 @@ async fn main() -> anyhow::Result<()> {
     };
     let consumer = std::env::current_exe()?.with_file_name("consumer");
     let mut fleet = Rolling::new(consumer, local.dynamodb(), job, dir.clone(), shards);
+    let begun = Instant::now();
     for _ in 0..processes {
         fleet.start()?;
     }
     fleet.settled().await?;
     fleet.all_delivered_from().await?;
     let mode = if per_worker { "PerWorker" } else { "PerLease" };
-    println!("{processes} processes, {shards} shards, {RATE} records/s a shard, D = 10 s, {mode}");
-    println!("{:<9} {:>8} {:>16} {:>16} {:>11}", "", "moves", "silence, median", "silence, worst", "redelivered");
-    tell(&fleet.stop().await?);
-    tell(&fleet.join().await?);
-    tell(&fleet.kill().await?);
-    tell(&fleet.join().await?);
-    tell(&fleet.deploy().await?);
+    println!(
+        "{processes} processes, {shards} shards, {RATE} records/s a shard, D = 10 s, polls every {POLL:?}, {mode}\n"
+    );
+    println!(
+        "| {mode}, {processes} processes, {shards} shards | moves | silence, median | silence, worst | delivered again |"
+    );
+    println!("|---|---|---|---|---|");
+    let from = now();
+    let gaps = fleet.undisturbed(UNDISTURBED).await?;
+    let (median, worst) = median_and_worst(gaps).unwrap_or_default();
+    let table = both(&fleet.latency(Server::Leases, from..now())?);
+    println!("| nobody comes or goes | – | {median} ms | {worst} ms | – | {table} |");
+    let measured = fleet.stop().await?;
+    tell(&measured, &fleet)?;
+    let measured = fleet.join().await?;
+    tell(&measured, &fleet)?;
+    let measured = fleet.kill().await?;
+    tell(&measured, &fleet)?;
+    let measured = fleet.join().await?;
+    tell(&measured, &fleet)?;
+    let measured = fleet.deploy().await?;
+    tell(&measured, &fleet)?;
     let written = stream.finish().await?;
     until("everything is delivered", Duration::from_secs(60), async || {
-        Ok((fleet.verdict(written)?.distinct >= written).then_some(()))
+        Ok((fleet.delivered()? >= written && fleet.verdict(written)?.distinct >= written).then_some(()))
     })
     .await?;
     fleet.end().await?;
     let verdict = fleet.verdict(written)?;
-    println!("{written} records, {} redelivered, {} faults", verdict.redelivered, verdict.wrong.len());
+    let (again, faults) = (verdict.redelivered, verdict.wrong.len());
+    println!("\n{written} records, {again} delivered again, {faults} faults, {:.0?}", begun.elapsed());
+    println!("lease table, as the processes saw it: {}", fleet.latency(Server::Leases, from..now())?);
+    println!("stream, as the processes saw it: {}", fleet.latency(Server::Stream, from..now())?);
+    println!("the writer was late by up to {:?}", stream.lateness());
     ensure!(verdict.wrong.is_empty(), "the first fault: {:?}", verdict.wrong.first());
     std::fs::remove_dir_all(dir)?;
     Ok(())
 }
 
-fn tell(measured: &Measured) {
+/// A line: how long shards were silent from the last record at the one owner to the first at the other, and how much of that is beyond
+/// the time from one poll to the next. And how long the lease table's server took to answer meanwhile.
+fn tell(measured: &Measured, fleet: &Rolling) -> anyhow::Result<()> {
     let silences = measured.changes.iter().map(Change::silence).collect();
     let (median, worst) = median_and_worst(silences).unwrap_or_default();
+    let beyond = |silence: u128| silence.saturating_sub(POLL.as_millis());
     let again: usize = measured.changes.iter().map(|change| change.again).sum();
-    println!("{:<9} {:>8} {median:>13} ms {worst:>13} ms {again:>11}", measured.what, measured.changes.len());
+    let mut shards = BTreeMap::new();
+    for change in &measured.changes {
+        *shards.entry(&change.shard).or_insert(0_usize) += 1;
+    }
+    let (moves, most) = (measured.changes.len(), shards.values().max().copied().unwrap_or_default());
+    println!(
+        "| {} | {moves}, {most} of a shard at most | {median} ms, {} beyond a poll | {worst} ms, {} beyond a poll | {again} | {} |",
+        measured.what,
+        beyond(median),
+        beyond(worst),
+        both(&fleet.latency(Server::Leases, measured.time.clone())?),
+    );
+    Ok(())
+}
+
+fn both(latency: &Latency) -> String {
+    format!("{:.1} / {:.1} ms", latency.per_mille(500), latency.per_mille(990))
 }

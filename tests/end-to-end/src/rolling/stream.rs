@@ -1,7 +1,7 @@
 //! A stream of many shards behind the wire server, written to while a fleet works.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -23,6 +23,7 @@ pub struct ManyShards {
     pub server: WireServer,
     written: Arc<AtomicUsize>,
     enough: Arc<AtomicBool>,
+    late: Arc<AtomicU64>,
     writer: JoinHandle<anyhow::Result<()>>,
 }
 
@@ -43,12 +44,15 @@ impl ManyShards {
         service.create_table(&table, &["pk"], StreamViewType::NewImage, shards)?;
         let server = WireServer::start(WireService::new(service.clone(), &rt), ServerOptions::default()).await?;
         let (written, enough) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let (count, stop) = (written.clone(), enough.clone());
+        let late = Arc::new(AtomicU64::new(0));
+        let (count, stop, latest) = (written.clone(), enough.clone(), late.clone());
         let writer = tokio::spawn(async move {
             let begun = tokio::time::Instant::now();
             let mut pace = tokio::time::interval(BURST);
             while !stop.load(Ordering::Relaxed) {
-                pace.tick().await;
+                let tick = pace.tick().await;
+                let lateness = u64::try_from(tick.elapsed().as_millis()).unwrap_or(u64::MAX);
+                latest.fetch_max(lateness, Ordering::Relaxed);
                 let due = (begun.elapsed().as_secs_f64() * per_second as f64) as usize;
                 for write in count.load(Ordering::Relaxed)..due {
                     service.put(&table, item(&Version::nth(write, keys)))?;
@@ -57,7 +61,13 @@ impl ManyShards {
             }
             Ok(())
         });
-        Ok(Self { server, written, enough, writer })
+        Ok(Self { server, written, enough, late, writer })
+    }
+
+    /// By how much a burst of writes came too late, at worst: a shard is silent for that long without the fleet's doing.
+    #[must_use]
+    pub fn lateness(&self) -> Duration {
+        Duration::from_millis(self.late.load(Ordering::Relaxed))
     }
 
     /// Stops writing; returns how many records there are.

@@ -36,11 +36,9 @@ async fn members_that_stop_join_and_are_replaced_repeat_nothing_and_one_that_die
     let killed = fleet.kill().await?;
     ensure!(!killed.changes.is_empty(), "nobody took over");
     let written = stream.finish().await?;
-    until(
-        "everything is delivered",
-        PATIENCE,
-        async || Ok((fleet.verdict(written)?.distinct >= written).then_some(())),
-    )
+    until("everything is delivered", PATIENCE, async || {
+        Ok((fleet.delivered()? >= written && fleet.verdict(written)?.distinct >= written).then_some(()))
+    })
     .await?;
     fleet.end().await?;
     let verdict = fleet.verdict(written)?;

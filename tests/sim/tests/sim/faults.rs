@@ -1,14 +1,15 @@
 //! Machines, clocks and the way to the lease table fail; nothing is lost and no shard has two readers.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kcl_core::reference::Visibility;
-use kcl_core::wrap::{FaultySource, SourceFault};
-use kcl_core::{Liveness, SourceErrorKind, SourceOp};
+use kcl_core::wrap::{FaultyLeaseTable, FaultySource, LeaseFault, LeaseOperation, SourceFault};
+use kcl_core::{EventKind, Liveness, Resource, SourceErrorKind, SourceOp};
 use rand::Rng as _;
-use sim::fleet::{Fleet, Member, Setup, Weather};
-use sim::world::{Conduct, Resharding, Workload};
+use sim::fleet::{Fleet, Member, Network, Place, Setup, Weather};
+use sim::world::{Conduct, RecordingProcessor, Resharding, Workload};
 use sim::{Event, Handle, Node, in_both_modes};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -258,6 +259,50 @@ fn a_release_whose_answer_is_lost_is_a_release() {
             assert_eq!((report.released, report.abandoned), (4, 0), "{mode:?} seed {seed}");
             let closed = fleet.history.entries().iter().filter(|entry| entry.event == Event::Closed).count();
             assert_eq!(closed, 0, "{mode:?} seed {seed}");
+        });
+    }
+}
+
+#[test]
+fn a_permission_that_is_taken_away_is_told_by_its_call_and_reading_goes_on_once_it_is_back() {
+    for (mode, seed) in in_both_modes(4) {
+        sim::run(seed, |sim| async move {
+            let fleet = Setup::new(4).under(mode).build(&sim);
+            let ((table, source), denied) = (fleet.services(), Arc::new(AtomicBool::new(false)));
+            let denies = denied.clone();
+            let table = FaultyLeaseTable::new(table, sim.rt(), move |call| match call.operation {
+                _ if !denies.load(Ordering::Relaxed) => LeaseFault::None,
+                LeaseOperation::Scan => LeaseFault::Denied { action: "Scan" },
+                _ => LeaseFault::Denied { action: "UpdateItem" },
+            });
+            let place = Place { node: sim.node("a"), name: "a", table: Arc::new(table), source };
+            let (of, on) = (fleet.clone(), sim.clone());
+            let a = fleet.join_at(place, Network::new(&sim, "a"), move |rt| {
+                RecordingProcessor::factory(&on, rt, &of.history, of.setup.conduct)
+            });
+            keep_writing(&sim, &fleet, 60 * SECOND);
+            sim.sleep(20 * SECOND).await;
+            denied.store(true, Ordering::Relaxed);
+            sim.sleep(5 * SECOND).await;
+            denied.store(false, Ordering::Relaxed);
+            let told = |such: fn(&'static str, bool) -> bool| {
+                a.events.count(|event| match event {
+                    EventKind::AccessDenied { resource: Resource::LeaseTable, call, shard, action } => {
+                        assert_eq!(*action, if *call == "scan" { "Scan" } else { "UpdateItem" });
+                        such(call, shard.is_some())
+                    }
+                    _ => false,
+                })
+            };
+            assert_eq!(told(|call, _| call == "scan"), 1, "{mode:?} seed {seed}: not more than once a minute");
+            assert!(
+                told(|call, shard| call == "write" && shard) > 0,
+                "{mode:?} seed {seed}: checkpoints are told by shard"
+            );
+            assert!(told(|call, _| call == "write_worker") > 0, "{mode:?} seed {seed}: the worker's own item");
+            let lost = |event: &EventKind| matches!(event, EventKind::LeaseLost { .. } | EventKind::Rejoining { .. });
+            assert_eq!((a.owned().len(), a.events.count(lost)), (4, 0), "{mode:?} seed {seed}");
+            assert_eq!(fleet.drained(60 * SECOND).await.repeated, 0, "{mode:?} seed {seed}");
         });
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use kcl_core::reference::{MemoryLeaseTable, MemoryReaderRegistry, ReferenceStream, StreamOptions};
 use kcl_core::{
     BuildError, DescribePage, EventKind, IteratorPosition, ProcessError, READER_SLOTS, Reader, ReaderPolicy,
-    ReaderRegistry, ReaderSlots, Record, RecordsPage, RegistryError, RegistryErrorKind, Rt, ShardId, ShardIterator,
-    SlotClaim, SourceError, SourceOp, StreamArn, StreamDescription, StreamSource, StreamSummary, StreamViewType,
-    TableName, Worker, WorkerConfig, WorkerHandle,
+    ReaderRegistry, ReaderSlots, Record, RecordsPage, RegistryError, RegistryErrorKind, Resource, Rt, ShardId,
+    ShardIterator, SlotClaim, SourceError, SourceOp, StreamArn, StreamDescription, StreamSource, StreamSummary,
+    StreamViewType, TableName, Worker, WorkerConfig, WorkerHandle,
 };
 use serde_dynamo::{AttributeValue, Item};
 use sim::{Handle, Node};
@@ -331,6 +331,13 @@ fn reading_goes_on_where_it_was_when_the_slot_is_held_again() {
         world.write(100);
         sim.sleep(MINUTE).await;
         assert_eq!((a.read(), a.count(lost)), (0, 1));
+        let denied = |kind: &EventKind| {
+            matches!(
+                kind,
+                EventKind::AccessDenied { resource: Resource::ReaderRegistry, call: "slots", action: "GetItem", .. }
+            )
+        };
+        assert!(a.count(denied) > 0, "it says what to grant");
         a.cut.store(false, Ordering::Relaxed);
         sim.sleep(MINUTE).await;
         assert_eq!((a.read(), a.count(held)), (100, 2));
