@@ -6,7 +6,7 @@ use expect_test::expect;
 
 use super::*;
 use crate::contract::{BootstrapMarker, SCHEMA_VERSION, TableItem, TableMeta, WorkerState};
-use crate::model::{KeyForm, NewLease, PendingCheckpoint, StartPosition};
+use crate::model::{KeyForm, LeaseCounter, NewLease, PendingCheckpoint, StartPosition};
 use crate::reference::MemoryLeaseTable;
 use crate::testing::{run, virtual_rt};
 use crate::wrap::{FaultyLeaseTable, LeaseFault, LeaseOperation, ObservedLeaseTable};
@@ -29,6 +29,7 @@ fn owner(name: &str) -> Owner {
 fn new_lease(shard: &str, parent: Option<&str>) -> NewLease {
     let shard: ShardId = shard.parse().expect("a shard");
     NewLease {
+        counter: LeaseCounter(0),
         key: LeaseKey::of(KeyForm::Qualified, &stream(), &shard),
         stream: stream(),
         shard,
