@@ -113,7 +113,7 @@ pub fn kept() -> Vec<Case> {
         Setting { lost: false, ..worker.clone() },
         Setting { crash: true, ..worker.clone() },
         Setting { crash: true, joined: false, ..worker.clone() },
-        Setting { crash: true, suspend: true, ..worker.clone() },
+        Setting { crash: true, suspend: true, reduced: false, ..worker.clone() },
         Setting { crash: true, children: 1, ..worker.clone() },
         Setting { children: 1, child_exists: true, stale: true, ..worker.clone() },
         Setting { crash: true, stale: true, ..worker.clone() },
@@ -121,7 +121,7 @@ pub fn kept() -> Vec<Case> {
         Setting { records: 2, ..worker.clone() },
         Setting { slow: true, lost: false, ..worker },
         moving(),
-        Setting { suspend: true, children: 1, ..moving() },
+        Setting { suspend: true, reduced: false, children: 1, ..moving() },
         Setting { workers: 3, ..moving() },
     ]
     .into_iter()
