@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::contract::{BootstrapMarker, SCHEMA_VERSION, TableItem, TableMeta, WorkerState};
-use crate::model::{KeyForm, NewLease, PendingCheckpoint, StartPosition};
+use crate::model::{KeyForm, LeaseCounter, NewLease, PendingCheckpoint, StartPosition};
 use crate::reference::MemoryLeaseTable;
 use crate::testing::{run, virtual_rt};
 use crate::wrap::{FaultyLeaseTable, LeaseFault, LeaseOperation, ObservedLeaseTable};
@@ -30,6 +30,7 @@ fn owner(name: &str) -> Owner {
 fn new_lease(shard: &str, parent: Option<&str>) -> NewLease {
     let shard: ShardId = shard.parse().expect("a shard");
     NewLease {
+        counter: LeaseCounter(0),
         key: LeaseKey::of(KeyForm::Qualified, &stream(), &shard),
         stream: stream(),
         shard,

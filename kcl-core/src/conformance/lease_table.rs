@@ -71,6 +71,7 @@ cases! {
     finishing_keeps_unknown_attributes if |can| can.unknown_attributes;
     a_lease_is_deleted_under_its_guard_alone if |_| true;
     deleting_what_does_not_exist_is_ok if |_| true;
+    a_write_from_before_a_lease_was_deleted_does_not_fit_the_one_created_after if |_| true;
     a_worker_lives_and_leaves if |_| true;
     a_worker_is_registered_once if |_| true;
     a_workers_write_on_another_version_is_refused if |_| true;

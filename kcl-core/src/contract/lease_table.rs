@@ -47,7 +47,7 @@ pub trait LeaseTable: fmt::Debug + Send + Sync + 'static {
     /// `Invalid` when the item exists and is no lease.
     async fn get(&self, key: &LeaseKey) -> Result<Option<Lease>, LeaseError>;
 
-    /// Creates a lease if its key is free.
+    /// Creates a lease if its key is free, with the counter that is given.
     ///
     /// # Errors
     /// `Conflict` when there is an item with that key already.

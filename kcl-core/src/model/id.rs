@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
 
@@ -220,6 +221,24 @@ impl FromStr for WorkerId {
 pub struct LeaseCounter(pub i64);
 
 impl LeaseCounter {
+    /// Where the counter of a lease begins that is created at this instant of its creator's clock.
+    ///
+    /// A lease may be deleted and created again under its key. Beginning later each time, it never has a counter that it had before, so
+    /// that no write and no look from its former life fits it, and the epoch goes on rising. For that, fewer than 1024 writes a
+    /// millisecond must have been made, and the creators' clocks must not differ by more than the time in between. Other libraries
+    /// compare counters for equality alone, so they may begin anywhere; below 2^53 no tool loses digits.
+    #[must_use]
+    pub fn beginning(at: SystemTime) -> Self {
+        let millis = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+        Self(i64::try_from(millis).unwrap_or(0) << 10)
+    }
+
+    /// Whether nobody has written the lease since it was created; after each 1024 writes it looks so, too.
+    #[must_use]
+    pub(crate) fn is_beginning(self) -> bool {
+        self.0 & 1023 == 0
+    }
+
     /// The counter after one more write. Wraps at the end of the number's range, where equality is still exact.
     #[must_use]
     pub fn next(self) -> Self {

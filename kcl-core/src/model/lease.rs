@@ -186,11 +186,13 @@ impl LeaseGuard {
     }
 }
 
-/// A lease that does not exist yet. It is created with counter 0 by conditional creation, never over another.
+/// A lease that does not exist yet. It is created by conditional creation, never over another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewLease {
     /// The item's key.
     pub key: LeaseKey,
+    /// Where its counter begins: higher than any that a lease of this key has had, see [`LeaseCounter::beginning`].
+    pub counter: LeaseCounter,
     /// The stream.
     pub stream: StreamArn,
     /// The shard.
@@ -218,7 +220,7 @@ impl NewLease {
             starting_sequence: self.starting_sequence,
             start_at: self.start_at,
             root: self.root,
-            ..Lease::new(self.key.clone(), self.shard.clone(), LeaseCounter(0), Checkpoint::TrimHorizon)
+            ..Lease::new(self.key.clone(), self.shard.clone(), self.counter, Checkpoint::TrimHorizon)
         }
     }
 }

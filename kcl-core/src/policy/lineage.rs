@@ -8,7 +8,9 @@ use std::time::SystemTime;
 
 use super::listing::Listing;
 use crate::contract::BootstrapMarker;
-use crate::model::{KeyForm, Lease, LeaseGuard, LeaseKey, NewLease, Owner, Shard, ShardId, StartPosition, StreamArn};
+use crate::model::{
+    KeyForm, Lease, LeaseCounter, LeaseGuard, LeaseKey, NewLease, Owner, Shard, ShardId, StartPosition, StreamArn,
+};
 use crate::planted::{self, Bug};
 
 /// A lease that has to be created.
@@ -45,7 +47,8 @@ pub(crate) fn frontier(
             if planted::is(Bug::WaitingChildrenFillCap) {
                 walk.extend(children);
             }
-            leases.push(new_lease(shard, &marker.stream, form, start_at(marker), is_root(shard)));
+            let begins = LeaseCounter::beginning(marker.at);
+            leases.push(new_lease(shard, begins, &marker.stream, form, start_at(marker), is_root(shard)));
         }
     }
     oldest_first(&mut leases, |lease| lease);
@@ -70,6 +73,7 @@ pub(crate) fn missing(
     absences: &Absences,
     form: KeyForm,
     marker: &BootstrapMarker,
+    begins: LeaseCounter,
 ) -> Vec<MissingLease> {
     let covered = covered(listing, leases);
     let mut missing: Vec<MissingLease> = listing
@@ -78,7 +82,7 @@ pub(crate) fn missing(
         .filter(|shard| !covered.contains(&shard.id))
         .filter_map(|shard| {
             let create = |start_at, root, lost_parent| {
-                let lease = new_lease(shard, &marker.stream, form, start_at, root);
+                let lease = new_lease(shard, begins, &marker.stream, form, start_at, root);
                 Some(MissingLease { lease, lost_parent })
             };
             let Some(parent) = &shard.parent else {
@@ -105,11 +109,15 @@ pub(crate) fn finish_children<'a>(
     stream: &StreamArn,
     owner: Option<&Owner>,
     form: KeyForm,
+    begins: LeaseCounter,
 ) -> Vec<NewLease> {
     let mut children: Vec<NewLease> = shards
         .into_iter()
         .filter(|shard| shard.parent.as_ref() == Some(&parent.shard))
-        .map(|shard| NewLease { owner: owner.cloned(), ..new_lease(shard, stream, form, parent.start_at, false) })
+        .map(|shard| NewLease {
+            owner: owner.cloned(),
+            ..new_lease(shard, begins, stream, form, parent.start_at, false)
+        })
         .collect();
     oldest_first(&mut children, |lease| lease);
     children
@@ -196,9 +204,17 @@ fn start_at(marker: &BootstrapMarker) -> Option<SystemTime> {
     }
 }
 
-fn new_lease(shard: &Shard, stream: &StreamArn, form: KeyForm, start_at: Option<SystemTime>, root: bool) -> NewLease {
+fn new_lease(
+    shard: &Shard,
+    counter: LeaseCounter,
+    stream: &StreamArn,
+    form: KeyForm,
+    start_at: Option<SystemTime>,
+    root: bool,
+) -> NewLease {
     NewLease {
         key: LeaseKey::of(form, stream, &shard.id),
+        counter,
         stream: stream.clone(),
         shard: shard.id.clone(),
         owner: None,

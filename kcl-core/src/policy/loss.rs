@@ -86,6 +86,7 @@ mod tests {
         let shard = "shard-1".parse().expect("legal");
         let key = LeaseKey::of(KeyForm::Bare, &stream, &shard);
         let new = NewLease {
+            counter: LeaseCounter(0),
             key,
             stream,
             shard,

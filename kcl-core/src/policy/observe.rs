@@ -257,7 +257,7 @@ impl Observations {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Checkpoint, KeyForm, LeaseWrite, NewLease};
+    use crate::model::{Checkpoint, KeyForm, LeaseCounter, LeaseWrite, NewLease};
 
     fn at(seconds: u64) -> Mono {
         Mono::new(Duration::from_secs(seconds))
@@ -268,8 +268,33 @@ mod tests {
         let shard = "shard-1".parse().expect("legal");
         let key = LeaseKey::of(KeyForm::Bare, &stream, &shard);
         let owner = Some("w/1".parse().expect("legal"));
-        NewLease { key, stream, shard, owner, parent: None, starting_sequence: None, start_at: None, root: true }
-            .created()
+        NewLease {
+            counter: LeaseCounter(0),
+            key,
+            stream,
+            shard,
+            owner,
+            parent: None,
+            starting_sequence: None,
+            start_at: None,
+            root: true,
+        }
+        .created()
+    }
+
+    #[test]
+    fn a_lease_that_was_deleted_and_created_again_is_seen_as_it_is() {
+        let began = |millis| LeaseCounter::beginning(std::time::SystemTime::UNIX_EPOCH + Duration::from_millis(millis));
+        let life = |counter| Lease { counter, ..lease() };
+        let mut seen = Observations::default();
+        let before = life(began(1_000)).after(&LeaseWrite::renew()).after(&LeaseWrite::renew());
+        seen.scanned(vec![before.into()], vec![], at(5));
+        // No scan was made while there was none, and it has been written as often as the one before.
+        let after = life(began(1_001)).after(&LeaseWrite::renew()).after(&LeaseWrite::renew());
+        seen.scanned(vec![after.clone().into()], vec![], at(30));
+        let shown = &seen.leases()[&lease().key];
+        assert_eq!(*shown.item, after);
+        assert!(!shown.stood_still(Duration::from_secs(10), at(30)), "that was another life");
     }
 
     #[test]
@@ -317,7 +342,7 @@ mod tests {
 
     fn item(counter: i64, state: WorkerState) -> WorkerItem {
         let id = "w/0000000000000001".parse().expect("legal");
-        WorkerItem { id, counter: crate::model::LeaseCounter(counter), state, weight: 100 }
+        WorkerItem { id, counter: LeaseCounter(counter), state, weight: 100 }
     }
 
     fn owned() -> Lease {

@@ -68,8 +68,18 @@ mod tests {
         let key = LeaseKey::of(KeyForm::Bare, &stream(), &shard);
         let (parent, owner) = (parent.map(|parent| parent.parse().expect("legal")), owner.map(|n| worker(n).owner()));
         let root = parent.is_none();
-        NewLease { key, stream: stream(), shard, owner, parent, starting_sequence: None, start_at: None, root }
-            .created()
+        NewLease {
+            counter: LeaseCounter(0),
+            key,
+            stream: stream(),
+            shard,
+            owner,
+            parent,
+            starting_sequence: None,
+            start_at: None,
+            root,
+        }
+        .created()
     }
 
     fn with_own<T>(liveness: Liveness, look: impl FnOnce(&Own<'_>, &Streams<'_>) -> T) -> T {

@@ -71,7 +71,7 @@ pub(crate) fn is_drained(listing: &Listing, leases: &BTreeMap<ShardId, Lease>) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{KeyForm, LeaseKey, LeaseWrite, NewLease, Shard};
+    use crate::model::{KeyForm, LeaseCounter, LeaseKey, LeaseWrite, NewLease, Shard};
 
     fn arn(table: &str, day: u8) -> StreamArn {
         format!("arn:aws:dynamodb:r:123456789012:table/{table}/stream/2026-01-{day:02}").parse().expect("legal")
@@ -87,6 +87,7 @@ mod tests {
         let key = LeaseKey::of(KeyForm::Qualified, stream, &shard);
         let stream = stream.clone();
         let new = NewLease {
+            counter: LeaseCounter(0),
             key,
             stream,
             shard,

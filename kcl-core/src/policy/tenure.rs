@@ -247,6 +247,7 @@ mod tests {
         let stream = "arn:aws:dynamodb:r:123456789012:table/t/stream/l".parse().expect("legal");
         let shard = "shard-1".parse().expect("legal");
         let new = NewLease {
+            counter: LeaseCounter(0),
             key: LeaseKey::of(KeyForm::Bare, &stream, &shard),
             stream,
             shard,

@@ -440,6 +440,7 @@ mod tests {
 
     fn new_lease(shard: &str) -> NewLease {
         NewLease {
+            counter: LeaseCounter(0),
             key: shard.parse().expect("a key"),
             stream: "arn:aws:dynamodb:eu-west-1:123456789012:table/T/stream/l".parse().expect("an ARN"),
             shard: shard.parse::<ShardId>().expect("a shard"),

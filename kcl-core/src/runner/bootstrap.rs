@@ -171,7 +171,7 @@ impl Bootstrap {
         self.access.rt.sleep(BETWEEN_LISTINGS).await;
         let listing = self.directory.listing(self.access.rt.now()).await?;
         absences.observe(&listing, &by_shard);
-        let missing = lineage::missing(&listing, &by_shard, &absences, self.form, marker);
+        let missing = lineage::missing(&listing, &by_shard, &absences, self.form, marker, self.access.beginning());
         Ok(missing.into_iter().map(|missing| missing.lease).collect())
     }
 

@@ -27,7 +27,9 @@ use crate::contract::{
     Checkpointer, LeaseLost, ProcessError, RecordProcessor, RecordProcessorFactory, Rt, ShardContext, ShardInfo,
     ShardIterator, Start, StartReason, StreamSource,
 };
-use crate::model::{IteratorPosition, KeyForm, Lease, Owner, SequenceNumber, Shard, StopReason, StreamArn};
+use crate::model::{
+    IteratorPosition, KeyForm, Lease, LeaseCounter, Owner, SequenceNumber, Shard, StopReason, StreamArn,
+};
 use crate::planted::{self, Bug};
 use crate::policy::lineage;
 use crate::policy::retry::{AfterFailure, Attempts};
@@ -319,6 +321,7 @@ impl Consumer {
             &self.setting.stream,
             Some(&self.setting.me),
             self.setting.form,
+            LeaseCounter::beginning(self.setting.rt.stamp().wall),
         );
         match self.holding.part(Parting::Finish { children: leases }).await {
             Parted::Lost(why) => self.lost(why, processor).await,

@@ -375,9 +375,10 @@ impl Fleet {
         match planned {
             Move::Take(key) => {
                 let Some(lease) = self.seen.leases().get(&key).map(|seen| Lease::clone(&seen.item)) else { return };
-                let reason = match (&lease.owner, lease.counter.0, &lease.intended_for) {
+                let untouched = lease.counter.is_beginning() && lease.checkpoint.sequence().is_none();
+                let reason = match (&lease.owner, untouched, &lease.intended_for) {
                     (Some(_), _, _) => StartReason::TakenOver,
-                    (None, 0, None) => StartReason::New,
+                    (None, true, None) => StartReason::New,
                     (None, _, _) => StartReason::HandedOver,
                 };
                 self.take(lease, reason, streams);

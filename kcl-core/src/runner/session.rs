@@ -235,7 +235,7 @@ impl Session {
         let (missing, tombstones) = {
             let mut absences = lock(&run.absences);
             absences.observe(listing, leases);
-            let missing = lineage::missing(listing, leases, &absences, self.form, &run.marker);
+            let missing = lineage::missing(listing, leases, &absences, self.form, &run.marker, self.access.beginning());
             (missing, absences.tombstones(listing, leases))
         };
         for missing in missing {

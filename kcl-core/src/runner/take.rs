@@ -9,7 +9,7 @@ use super::told::Denials;
 use crate::contract::{
     BootstrapMarker, LeaseError, LeaseErrorKind, LeaseTable, Rt, Stamp, TableItem, TableMeta, WorkerItem,
 };
-use crate::model::{Lease, LeaseKey, LeaseWrite, Owner, WorkerId};
+use crate::model::{Lease, LeaseCounter, LeaseKey, LeaseWrite, Owner, WorkerId};
 use crate::policy::backoff::Backoff;
 use crate::policy::tenure::LeaseTiming;
 
@@ -48,6 +48,11 @@ pub(crate) enum Taking {
 pub(super) const TRIES: u32 = 4;
 
 impl TableAccess {
+    /// Where the counters of leases begin that are created now.
+    pub(crate) fn beginning(&self) -> LeaseCounter {
+        LeaseCounter::beginning(self.rt.stamp().wall)
+    }
+
     /// All items of the table.
     pub(crate) async fn scan(&self) -> Result<Scan, LeaseError> {
         let mut scan = Scan::default();

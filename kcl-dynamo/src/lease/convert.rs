@@ -108,7 +108,7 @@ pub(super) fn item_of(new: &NewLease) -> Item {
     let mut item = Item::from([
         (LEASE_KEY.to_owned(), s(new.key.as_str())),
         (ENTITY_TYPE.to_owned(), s(TYPE_LEASE)),
-        (LEASE_COUNTER.to_owned(), n(0)),
+        (LEASE_COUNTER.to_owned(), n(new.counter.0)),
         (OWNER_SWITCHES.to_owned(), n(0)),
         (CHECKPOINT.to_owned(), s(&Checkpoint::TrimHorizon.to_string())),
         (SUB_SEQUENCE.to_owned(), n(0)),

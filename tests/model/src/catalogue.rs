@@ -108,12 +108,12 @@ pub fn kept() -> Vec<Case> {
         Setting { loose: 2, ..lease.clone() },
         Setting { records: 2, ..lease.clone() },
         Setting { children: 1, child_exists: true, stale: true, ..lease.clone() },
-        Setting { children: 1, moves: false, slow: false, count_to: Some(3), ..lease },
+        Setting { children: 1, moves: false, slow: false, count_to: Some(5), ..lease },
         worker.clone(),
         Setting { lost: false, ..worker.clone() },
         Setting { crash: true, ..worker.clone() },
         Setting { crash: true, joined: false, ..worker.clone() },
-        Setting { crash: true, suspend: true, ..worker.clone() },
+        Setting { crash: true, suspend: true, reduced: false, ..worker.clone() },
         Setting { crash: true, children: 1, ..worker.clone() },
         Setting { children: 1, child_exists: true, stale: true, ..worker.clone() },
         Setting { crash: true, stale: true, ..worker.clone() },
@@ -121,7 +121,7 @@ pub fn kept() -> Vec<Case> {
         Setting { records: 2, ..worker.clone() },
         Setting { slow: true, lost: false, ..worker },
         moving(),
-        Setting { suspend: true, children: 1, ..moving() },
+        Setting { suspend: true, reduced: false, children: 1, ..moving() },
         Setting { workers: 3, ..moving() },
     ]
     .into_iter()
@@ -136,7 +136,7 @@ pub fn lease_without() -> Vec<Case> {
     let all = lease();
     let family = |child_exists| Setting { children: 1, moves: false, child_exists, ..lease() };
     let hidden = Setting { children: 1, moves: false, hidden: true, ..lease() };
-    let reuse = Setting { children: 1, moves: false, slow: false, count_to: Some(3), crash: false, ..lease() };
+    let reuse = Setting { children: 1, moves: false, slow: false, count_to: Some(7), crash: false, ..lease() };
     vec![
         without(all.clone(), &[Clause::GuardCounter], CheckpointWentBack),
         without(all.clone(), &[Clause::GuardCheckpoint], CheckpointWentBack),
@@ -155,7 +155,9 @@ pub fn lease_without() -> Vec<Case> {
         without(Setting { stale: true, ..family(true) }, &[Clause::ParentIsRead], ChildBeforeParent),
         without(hidden, &[Clause::ChildrenMended], Orphan),
         without(reuse.clone(), &[Clause::TombstoneStands], TwoOwners),
-        without(reuse, &[Clause::NotCreatedAgain], TwoOwners),
+        without(reuse.clone(), &[Clause::FreshCounter, Clause::NotCreatedAgain], TwoOwners),
+        spared(reuse.clone(), &[Clause::FreshCounter], "nothing old is awaited when a lease is created again"),
+        spared(reuse, &[Clause::NotCreatedAgain], "nothing old names a counter that was never had"),
         spared(
             all.clone(),
             &[Clause::LapseIsFinal],

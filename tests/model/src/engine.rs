@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::time::{Duration, SystemTime};
 
-use kcl_core::{KeyForm, Lease, LeaseKey, Mono, NewLease, Stamp, StreamArn};
+use kcl_core::{KeyForm, Lease, LeaseCounter, LeaseKey, Mono, NewLease, Stamp, StreamArn};
 
 use crate::planted::{self, Bug};
 use crate::policy::observe::Observations;
@@ -47,10 +47,11 @@ pub fn key(lease: usize) -> LeaseKey {
 
 /// A lease as it is created.
 #[must_use]
-pub fn new_lease(lease: usize, owner: Option<kcl_core::Owner>) -> NewLease {
+pub fn new_lease(lease: usize, owner: Option<kcl_core::Owner>, counter: u8) -> NewLease {
     let shard = |n: usize| format!("shard-{n}").parse().expect("legal");
     NewLease {
         key: key(lease),
+        counter: LeaseCounter(counter.into()),
         stream: stream(),
         shard: shard(lease),
         owner,
@@ -124,7 +125,7 @@ impl Answers {
             extended: std::array::from_fn(|validity| std::array::from_fn(|write| extended(validity, write))),
             stood_still: std::array::from_fn(|still| {
                 let mut seen = Observations::default();
-                let lease: Lease = new_lease(0, None).created();
+                let lease: Lease = new_lease(0, None, 0).created();
                 seen.lease(lease, watchers_clock(0));
                 seen.leases()[&key(0)].stood_still(timing.duration(), watchers_clock(still as u64))
             }),

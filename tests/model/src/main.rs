@@ -83,6 +83,7 @@ fn set(rules: &mut Setting, key: &str, value: &str) {
         "late_registration" => rules.late_registration = flag,
         "joined" => rules.joined = flag,
         "suspend" => rules.suspend = flag,
+        "reduced" => rules.reduced = flag,
         "moves" => rules.moves = flag,
         "count" => rules.count_to = Some(number as u8),
         "max" => rules.max_states = number,

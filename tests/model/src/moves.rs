@@ -297,7 +297,7 @@ impl<'a> Moves<'a> {
                         s.workers[w] = Worker::fresh(Power::Down, worker.incarnation);
                     });
                 }
-                if rules.suspend {
+                if rules.suspends() {
                     self.add("is suspended", w, 15, true, |s| s.workers[w].power = Power::Suspended);
                 }
             }

@@ -48,6 +48,7 @@ clauses! {
     FinishIsAtomic: "SHARD_END and the children are one transaction",
     ChildrenMended: "a missing child of a tombstone gets a lease",
     TombstoneStands: "a tombstone is deleted only after it has stood for D",
+    FreshCounter: "a lease begins at a counter that its key has never had",
     NotCreatedAgain: "a lease that was deleted is not created again while an old write may still arrive",
     ParentGate: "nobody takes a child before its parent is SHARD_END",
     ParentIsRead: "the parent is read before its child is taken: a scan may not show it",
@@ -94,6 +95,8 @@ pub struct Setting {
     pub crash: bool,
     /// Whether machines are suspended.
     pub suspend: bool,
+    /// Whether suspended workers are left out where they add nothing, see [`Setting::suspends`].
+    pub reduced: bool,
     /// Whether leases are handed over and evicted.
     pub moves: bool,
     /// Whether deleted items come back with counter 0, so that counters are counted: up to this many.
@@ -124,6 +127,7 @@ impl Setting {
             stale: false,
             crash: true,
             suspend: true,
+            reduced: true,
             moves: true,
             count_to: None,
             without: Vec::new(),
@@ -156,12 +160,26 @@ impl Setting {
             ("stale", self.stale, full.stale),
             ("crash", self.crash, full.crash),
             ("suspend", self.suspend, full.suspend),
+            ("reduced", self.reduced, full.reduced),
             ("moves", self.moves, full.moves),
         ] {
             number(name, value.into(), usual.into());
         }
         words.extend(self.count_to.map(|bound| format!("count={bound}")));
         words.join(" ")
+    }
+
+    /// Whether a worker that is suspended is a state of its own.
+    ///
+    /// In PerWorker without `slow`, a worker that was suspended for a tick wakes up to give itself up, and until then does nothing. One that
+    /// gives itself up before the tick and does nothing then is in the same state, and each may do so at any time.
+    #[must_use]
+    pub fn suspends(&self) -> bool {
+        let the_same = self.mode == Mode::PerWorker
+            && !self.slow
+            && self.has(Clause::SuspendCheck)
+            && self.has(Clause::LapseIsFinal);
+        self.suspend && !(self.reduced && the_same)
     }
 
     /// Whether the clause is kept.

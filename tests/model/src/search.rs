@@ -40,6 +40,8 @@ impl fmt::Display for Broken {
 pub struct Found {
     /// States seen.
     pub states: usize,
+    /// Those of them in which no worker is suspended.
+    pub awake: usize,
     /// Steps between them.
     pub steps: u64,
     /// Steps on the longest of the shortest ways.
@@ -131,6 +133,7 @@ struct Graph {
     starts: Vec<usize>,
     covered: Vec<bool>,
     owed: Vec<bool>,
+    awake: usize,
 }
 
 /// Searches to the end, or to the first broken property. `liveness` costs an edge list.
@@ -174,6 +177,7 @@ pub fn search(rules: &Setting, liveness: bool) -> Found {
     }
     Found {
         states: graph.prints.len(),
+        awake: graph.awake,
         steps,
         depth,
         ended: ended && hit.is_none(),
@@ -192,6 +196,7 @@ impl Graph {
                 slot.insert(fresh);
                 self.prints.push(print);
                 self.from.push(from);
+                self.awake += usize::from(s.workers.iter().all(|worker| worker.power != Power::Suspended));
                 self.covered.push(is_covered(rules, s));
                 self.owed.push(progress_is_owed(rules, s));
                 (fresh, true)

@@ -39,7 +39,9 @@ pub fn accepts(rules: &Setting, s: &State, m: &Write) -> bool {
 pub fn is_beyond_bound(rules: &Setting, s: &State, m: &Write) -> bool {
     let counter =
         if m.is_on_lease() { s.leases[usize::from(m.on)].counter } else { s.items[usize::from(m.on)].counter };
-    let creates = matches!(m.kind, Kind::CreateLease | Kind::Register | Kind::DeleteLease | Kind::DeleteWorker);
+    let fresh = m.kind == Kind::CreateLease && rules.has(Clause::FreshCounter);
+    let creates =
+        matches!(m.kind, Kind::CreateLease | Kind::Register | Kind::DeleteLease | Kind::DeleteWorker) && !fresh;
     !creates && rules.count_to.is_some_and(|bound| counter >= bound)
 }
 
@@ -75,9 +77,11 @@ fn apply_to_lease(rules: &Setting, s: &mut State, m: &mut Write) {
         }
         Kind::Finish => finish(rules, s, m),
         Kind::CreateLease => {
-            *lease = Lease { exists: true, ..NO_LEASE };
+            let counter = if rules.has(Clause::FreshCounter) { next } else { 0 };
+            *lease = Lease { exists: true, counter, ..NO_LEASE };
         }
-        Kind::DeleteLease => *lease = NO_LEASE,
+        // A key remembers what it had.
+        Kind::DeleteLease => *lease = Lease { counter: before.counter, ..NO_LEASE },
         _ => {}
     }
     s.leases[on].gone &= s.leases[on].owner == before.owner && m.kind != Kind::Take;
@@ -96,12 +100,15 @@ fn finish(rules: &Setting, s: &mut State, m: &Write) {
             if s.leases[child].exists {
                 continue;
             }
-            s.leases[child] = Lease { exists: true, owner: m.by, ..NO_LEASE };
+            // Of a key that may have been deleted before.
+            let fresh = rules.count_to.is_some() && rules.has(Clause::FreshCounter);
+            let counter = if fresh { s.leases[child].counter + 1 } else { 0 };
+            s.leases[child] = Lease { exists: true, owner: m.by, counter, ..NO_LEASE };
             let w = usize::from(m.by / 2);
             // Only the incarnation that still waits for the answer will begin with them.
             if s.me(w) == m.by && s.workers[w].sent[0].kind == Kind::Finish {
                 let held = &mut s.workers[w].held[child];
-                *held = crate::state::Held { hold: Hold::Born, counter: 0, ..crate::state::NOT_HELD };
+                *held = crate::state::Held { hold: Hold::Born, counter, ..crate::state::NOT_HELD };
             }
         }
     }

@@ -46,6 +46,16 @@ fn per_worker_rules_hold_under_late_and_lost_writes() {
 }
 
 #[test]
+fn suspended_workers_are_left_out_only_where_they_add_nothing() {
+    for rules in [worker(), Setting { suspend: true, ..moving() }] {
+        let whole = search(&Setting { suspend: true, reduced: false, ..rules.clone() }, true);
+        let reduced = search(&Setting { suspend: true, ..rules }, true);
+        assert!(whole.ended && reduced.ended && whole.states > reduced.states);
+        assert_eq!(whole.awake, reduced.states);
+    }
+}
+
+#[test]
 fn silence_is_answered_by_the_fence_or_by_dropping_all_and_one_of_them_is_needed() {
     let quiet = Setting { slow: true, lost: false, ..worker() };
     holds(&Setting { without: vec![Clause::Fence], ..quiet });

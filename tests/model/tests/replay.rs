@@ -34,17 +34,18 @@ fn items(table: &MemoryLeaseTable) -> Vec<WorkerItem> {
 }
 
 /// Makes the write on the table.
-fn make(rules: &Setting, table: &MemoryLeaseTable, m: &Write) -> Result<Answer, LeaseError> {
+fn make(rules: &Setting, table: &MemoryLeaseTable, m: &Write, next: &State) -> Result<Answer, LeaseError> {
     let on = usize::from(m.on);
     let one = |lease: Lease| Answer { leases: vec![lease], worker: None };
     if m.is_on_lease() {
         let seen = LeaseGuard { counter: LeaseCounter(m.counter.into()), owner: owner(m.owner) };
         let write = match m.kind {
-            Kind::CreateLease => return now(table.create(&new_lease(on, None))).map(one),
+            Kind::CreateLease => return now(table.create(&new_lease(on, None, next.leases[on].counter))).map(one),
             Kind::DeleteLease => return now(table.delete(&key(on), &seen)).map(|()| Answer::default()),
             Kind::Finish => {
                 let born = if on == 0 { rules.children - usize::from(rules.hidden) } else { 0 };
-                let children: Vec<NewLease> = (1..=born).map(|child| new_lease(child, owner(m.by))).collect();
+                let children: Vec<NewLease> =
+                    (1..=born).map(|child| new_lease(child, owner(m.by), next.leases[child].counter)).collect();
                 let made = now(table.finish(&key(on), &seen, &children));
                 return made.map(|leases| Answer { leases, worker: None });
             }
@@ -81,8 +82,7 @@ fn known(worker: WorkerItem) -> Answer {
 fn said(rules: &Setting, s: &State) -> (Vec<Lease>, Vec<WorkerItem>) {
     let lease = |n: usize| {
         let was = s.leases[n];
-        let mut lease = new_lease(n, owner(was.owner)).created();
-        lease.counter = LeaseCounter(was.counter.into());
+        let mut lease = new_lease(n, owner(was.owner), was.counter).created();
         lease.checkpoint = checkpoint(was.checkpoint);
         lease.intended_for = owner(was.intended);
         lease.evicted = was.evicted;
@@ -138,7 +138,7 @@ fn walk(rules: &Setting, seed: u64, looks: Looks, plant: Option<Plant>) -> Resul
         let Some((step, next)) = open.get((draw >> 8) as usize % open.len().max(1)) else { continue };
         let mut answer = Answer::default();
         if let Some((m, accepted)) = step.wrote {
-            let made = make(rules, &table, &m);
+            let made = make(rules, &table, &m, next);
             let conflict = made.as_ref().is_err_and(|error| matches!(error.kind(), LeaseErrorKind::Conflict { .. }));
             assert!(made.is_ok() == accepted && conflict != accepted, "seed {seed}, step {n}: {step}: {m:?}: {made:?}");
             *(if accepted { &mut applied } else { &mut refused }) += 1;

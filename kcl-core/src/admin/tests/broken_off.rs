@@ -69,7 +69,7 @@ fn contents(table: &MemoryLeaseTable) -> Vec<TableItem> {
     let mut items = table.snapshot();
     for item in &mut items {
         match item {
-            TableItem::Lease(lease) => lease.counter.0 = 0,
+            TableItem::Lease(lease) => Arc::make_mut(lease).counter.0 = 0,
             TableItem::Worker(worker) => worker.counter.0 = 0,
             _ => {}
         }

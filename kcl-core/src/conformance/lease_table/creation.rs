@@ -2,7 +2,7 @@
 
 use futures::future::join_all;
 
-use super::support::{full, id, one_won, owned, owner, plain, refused};
+use super::support::{full, id, millis, one_won, owned, owner, plain, refused};
 use super::{CaseResult, LeaseTableBed};
 use crate::model::{LeaseCounter, LeaseGuard, LeaseWrite, NewLease};
 
@@ -68,6 +68,27 @@ pub(super) async fn a_lease_is_deleted_under_its_guard_alone(bed: &dyn LeaseTabl
     assert_eq!(table.get(&lease.key).await?.as_ref(), Some(&lease));
     table.delete(&lease.key, &lease.guard()).await?;
     assert_eq!(table.get(&lease.key).await?, None);
+    Ok(())
+}
+
+pub(super) async fn a_write_from_before_a_lease_was_deleted_does_not_fit_the_one_created_after(
+    bed: &dyn LeaseTableBed,
+) -> CaseResult {
+    let table = bed.table();
+    let life = |began: u64| NewLease {
+        counter: LeaseCounter::beginning(millis(began)),
+        owner: Some(owner("w/1")),
+        ..plain("shardId-a")
+    };
+    let (first, second) = (life(1_700_000_000_000), life(1_700_000_000_001));
+    let before = table.create(&first).await?;
+    table.delete(&before.key, &before.guard()).await?;
+    let after = table.create(&second).await?;
+    assert_eq!(after.counter, second.counter);
+    refused(table.write(&before.key, &before.guard(), &LeaseWrite::release(None)).await, Some(&after));
+    refused(table.delete(&before.key, &before.guard()).await, Some(&after));
+    refused(table.finish(&before.key, &before.guard(), &[]).await, Some(&after));
+    assert_eq!(table.get(&after.key).await?, Some(after));
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::contract::{LeaseError, LeaseErrorKind, LeaseTable};
 use crate::model::{
-    KeyForm, Lease, LeaseKey, LeaseWrite, NewLease, Owner, SequenceNumber, ShardId, StreamArn, WorkerId,
+    KeyForm, Lease, LeaseCounter, LeaseKey, LeaseWrite, NewLease, Owner, SequenceNumber, ShardId, StreamArn, WorkerId,
 };
 
 pub(super) type Table = Arc<dyn LeaseTable>;
@@ -45,6 +45,7 @@ pub(super) fn number(n: u128) -> SequenceNumber {
 pub(super) fn plain(shard: &str) -> NewLease {
     let shard: ShardId = id(shard);
     NewLease {
+        counter: LeaseCounter(0),
         key: LeaseKey::of(KeyForm::Qualified, &stream(), &shard),
         stream: stream(),
         shard,
@@ -64,6 +65,7 @@ pub(super) fn full(shard: &str) -> NewLease {
         starting_sequence: Some(number(77)),
         start_at: Some(millis(1_700_000_000_123)),
         root: true,
+        counter: LeaseCounter::beginning(millis(1_700_000_000_456)),
         ..plain(shard)
     }
 }

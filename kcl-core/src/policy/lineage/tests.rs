@@ -32,7 +32,7 @@ fn leases(text: &str) -> BTreeMap<ShardId, Lease> {
         let (name, finished) = lease.strip_suffix('!').map_or((lease, false), |name| (name, true));
         let (name, parent) = name.split_once('<').map_or((name, None), |(name, parent)| (name, Some(id(parent))));
         let shard = Shard { id: id(name), parent, starting: None, ending: None };
-        let mut lease = new_lease(&shard, &stream(), KeyForm::Bare, None, false).created();
+        let mut lease = new_lease(&shard, LeaseCounter(0), &stream(), KeyForm::Bare, None, false).created();
         if finished {
             lease.checkpoint = Checkpoint::ShardEnd;
         }
@@ -89,7 +89,14 @@ fn a_shard_gets_a_lease_when_its_parent_is_done_and_not_before() {
         let (listing, leases) = (listing(shards), leases(held));
         let seen = |times| {
             let absences = absences(&listing, &leases, times);
-            missing(&listing, &leases, &absences, KeyForm::Bare, &marker(StartPosition::TrimHorizon, complete))
+            missing(
+                &listing,
+                &leases,
+                &absences,
+                KeyForm::Bare,
+                &marker(StartPosition::TrimHorizon, complete),
+                LeaseCounter(0),
+            )
         };
         let text = |missing: Vec<MissingLease>| {
             let text = |missing: MissingLease| match missing.lost_parent {
@@ -126,7 +133,7 @@ fn a_shard_whose_parent_vanished_after_the_bootstrap_is_no_root() {
     let (listing, none) = (listing("b<a"), BTreeMap::new());
     for complete in [false, true] {
         let marker = marker(StartPosition::TrimHorizon, complete);
-        let missing = missing(&listing, &none, &absences(&listing, &none, 2), KeyForm::Bare, &marker);
+        let missing = missing(&listing, &none, &absences(&listing, &none, 2), KeyForm::Bare, &marker, LeaseCounter(0));
         assert_eq!(missing.iter().map(|m| m.lease.root).collect::<Vec<_>>(), [!complete]);
     }
 }
@@ -138,11 +145,12 @@ fn children_go_on_filtering_only_where_their_parent_still_does() {
     for start_at in [None, Some(UNIX_EPOCH)] {
         let mut held = leases("a!");
         held.values_mut().for_each(|lease| lease.start_at = start_at);
-        let missing = missing(&listing, &held, &Absences::default(), KeyForm::Bare, &latest);
+        let missing = missing(&listing, &held, &Absences::default(), KeyForm::Bare, &latest, LeaseCounter(0));
         assert_eq!(missing.iter().map(|m| m.lease.start_at).collect::<Vec<_>>(), [start_at]);
         let owner: Owner = "w".parse().expect("legal");
         let parent = &held[&id("a")];
-        let children = finish_children(listing.shards().values(), parent, &stream(), Some(&owner), KeyForm::Bare);
+        let children =
+            finish_children(listing.shards().values(), parent, &stream(), Some(&owner), KeyForm::Bare, LeaseCounter(0));
         assert_eq!(names(&children), "b", "only by the parent field");
         assert_eq!((children[0].start_at, children[0].owner.as_ref()), (start_at, Some(&owner)));
     }

@@ -91,6 +91,7 @@ fn a_new_lease_has_everything_that_java_requires() {
     let shard: ShardId = "shardId-A".parse().expect("legal");
     for form in [KeyForm::Qualified, KeyForm::Bare] {
         let new = NewLease {
+            counter: LeaseCounter(3 << 10),
             key: LeaseKey::of(form, &stream, &shard),
             stream: stream.clone(),
             shard: shard.clone(),
@@ -103,7 +104,7 @@ fn a_new_lease_has_everything_that_java_requires() {
         let item = item_of(&new);
         assert_eq!(lease_of(&item), Ok(new.created()));
         for (name, value) in [
-            (LEASE_COUNTER, n(0)),
+            (LEASE_COUNTER, n(3 << 10)),
             (OWNER_SWITCHES, n(0)),
             (SUB_SEQUENCE, n(0)),
             (CHECKPOINT, s("TRIM_HORIZON")),

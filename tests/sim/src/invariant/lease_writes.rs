@@ -1,10 +1,12 @@
 //! S2: what a write may do to a lease.
 //!
-//! The counter rises by one with every write. A lease goes from one owner to another only if its counter stood still for D, less what
-//! two clocks that are wrong by 2 % make of it; where workers show that they live, only once the owner's item is fenced or gone. An operator may name any owner. What
+//! The counter rises by one with every write, and where a lease is created again it is none that it had before. A lease goes from one
+//! owner to another only if its counter stood still for D, less what two clocks that are wrong by 2 % make of it; where workers show
+//! that they live, only once the owner's item is fenced or gone. An operator may name any owner. What
 //! is finished or stopped has no owner, and an evicted owner takes its lease back no sooner than another might. Source: design §5, rules 1, 3, 4 and 7; P3.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use kcl_core::{Lease, LeaseKey, Liveness, Owner, ShardId, WorkerState};
@@ -15,6 +17,8 @@ use super::{Invariant, Law, Now, Seen};
 pub(super) struct LeaseWrites {
     /// When each counter moved last.
     moved: BTreeMap<LeaseKey, Duration>,
+    /// The counters that keys had up to the last deletion.
+    had: BTreeMap<LeaseKey, RangeInclusive<i64>>,
     /// The workers that have an item.
     workers: BTreeMap<Owner, WorkerState>,
     /// An operator is about to write these.
@@ -76,10 +80,16 @@ impl Invariant for LeaseWrites {
             }
             Seen::Lease { before: None, after: Some(after) } => {
                 self.moved.insert(after.key.clone(), now.at);
-                if after.counter.0 == 0 { Ok(()) } else { Err(format!("{} begins at {:?}", after.key, after.counter)) }
+                let had = self.had.get(&after.key).filter(|had| had.contains(&after.counter.0));
+                let wrong = had.map(|_| format!("{} begins at {:?}, which it had before", after.key, after.counter));
+                self.had.entry(after.key.clone()).or_insert(after.counter.0..=after.counter.0);
+                wrong.map_or(Ok(()), Err)
             }
             Seen::Lease { before: Some(before), after: None } => {
                 self.moved.remove(&before.key);
+                if let Some(had) = self.had.get_mut(&before.key) {
+                    *had = *had.start()..=before.counter.0;
+                }
                 Ok(())
             }
             Seen::Worker { before, after } => {
@@ -124,6 +134,14 @@ mod tests {
         bench.wrong(&Seen::Lease { before: Some(&held), after: Some(&lease("s", 3, Some("a/1"))) }, "counter");
         let (mut bench, held) = self::held();
         bench.wrong(&Seen::Lease { before: Some(&held), after: Some(&lease("s", 1, Some("a/1"))) }, "counter");
+    }
+
+    #[test]
+    fn a_lease_that_is_created_again_with_a_counter_that_it_had_is_found() {
+        let (mut bench, held) = held();
+        bench.fine(&Seen::Lease { before: Some(&held), after: None });
+        bench.wrong(&Seen::Lease { before: None, after: Some(&lease("s", 1, None)) }, "before");
+        bench.fine(&Seen::Lease { before: None, after: Some(&lease("s", 2, None)) });
     }
 
     #[test]

@@ -189,6 +189,7 @@ fn leases_of_another_library_are_not_taken_for_those_of_workers_that_are_gone() 
     sim::run(1, |sim| async move {
         let fleet = Setup::new(2).build(&sim);
         let lease = kcl_core::NewLease {
+            counter: kcl_core::LeaseCounter(3 << 10),
             key: "shard-of-java".parse().expect("legal"),
             stream: fleet.stream.clone(),
             shard: "shard-of-java".parse().expect("legal"),

@@ -100,7 +100,7 @@ impl World {
             ending: None,
         };
         let shards: Vec<Shard> = graph.parents.iter().enumerate().map(|(n, parent)| shard(n, parent)).collect();
-        let lease = |shard: &Shard| new_lease(shard, &stream(), KeyForm::Bare, None, false).created();
+        let lease = |shard: &Shard| new_lease(shard, LeaseCounter(0), &stream(), KeyForm::Bare, None, false).created();
         Self { leases: shards.iter().map(lease).collect(), graph, start, shards }
     }
 
@@ -215,8 +215,14 @@ impl World {
 
     fn finish(&self, state: &State, shard: usize) -> Option<State> {
         let (listing, leases) = (self.listing(state), self.leases(state));
-        let children =
-            finish_children(listing.shards().values(), &leases[&name(shard)], &stream(), None, KeyForm::Bare);
+        let children = finish_children(
+            listing.shards().values(),
+            &leases[&name(shard)],
+            &stream(),
+            None,
+            KeyForm::Bare,
+            LeaseCounter(0),
+        );
         (!children.is_empty()).then(|| with(state, |state| self.finish_with(state, shard, &children)))
     }
 
@@ -240,7 +246,8 @@ impl World {
                 *sight = Sight::Overdue;
             }
         }
-        let missing = missing(&listing, &leases, &absences, KeyForm::Bare, &marker(self.start, state.complete));
+        let missing =
+            missing(&listing, &leases, &absences, KeyForm::Bare, &marker(self.start, state.complete), LeaseCounter(0));
         self.check_missing(state, &missing);
         for created in [1, missing.len()] {
             next.push(with(&seen, |state| {
@@ -264,7 +271,8 @@ impl World {
             let shard = number(&key.as_str().parse().expect("bare keys are shard ids"));
             assert_eq!(state.sight[shard], Sight::Trimmed, "what is only hidden has not vanished");
             let lease = &leases[&name(shard)];
-            let children = finish_children(listing.shards().values(), lease, &stream(), None, KeyForm::Bare);
+            let children =
+                finish_children(listing.shards().values(), lease, &stream(), None, KeyForm::Bare, LeaseCounter(0));
             next.push(with(&seen, |state| self.finish_with(state, shard, &children)));
         }
         for (key, _) in absences.tombstones(&listing, &leases) {
