@@ -116,7 +116,11 @@ impl Rolling {
     }
 
     /// Waits until every shard is owned by a process that runs, every process is a member, and the shares are such.
-    async fn shared_out(&self, what: &str, such: impl Fn(&BTreeMap<String, usize>) -> bool) -> anyhow::Result<()> {
+    async fn shared_out(
+        &self,
+        what: &str,
+        such: impl Fn(&BTreeMap<String, usize>) -> bool + Send + Sync,
+    ) -> anyhow::Result<()> {
         until(what, PATIENCE, async || {
             tokio::time::sleep(LOOK_PAUSE).await;
             let Shares { owned, members } = self.shares().await?;
