@@ -68,9 +68,9 @@ async fn main() -> anyhow::Result<()> {
         "{processes} processes, {shards} shards, {RATE} records/s a shard, D = 10 s, polls every {POLL:?}, {mode}\n"
     );
     println!(
-        "| {mode}, {processes} processes, {shards} shards | moves | silence, median | silence, worst | delivered again |"
+        "| {mode}, {processes} processes, {shards} shards | moves | silence, median | silence, worst | delivered again | lease table, p50 / p99 |"
     );
-    println!("|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|");
     let from = now();
     let gaps = fleet.undisturbed(UNDISTURBED).await?;
     let (median, worst) = median_and_worst(gaps).unwrap_or_default();
