@@ -54,7 +54,6 @@ fn push_decimal(text: &mut String, number: u64) {
     if number >= 10 {
         push_decimal(text, number / 10);
     }
-    #[expect(clippy::cast_possible_truncation, reason = "one digit")]
     text.push(char::from(b'0' + (number % 10) as u8));
 }
 
