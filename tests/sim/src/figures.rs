@@ -84,8 +84,8 @@ impl Measure {
     ///
     /// # Panics
     /// As [`Measure::run`].
-    pub fn tell(self, seed: u64, tell: impl Fn(&Figure)) -> Vec<Figure> {
-        crate::run(seed, |sim| async move { Run::start(sim, self).await.changes(&tell).await })
+    pub fn tell(self, seed: u64, tell: impl Fn(&Figure) + Send + Sync) -> Vec<Figure> {
+        crate::run(seed, |sim| async move { Run::start(sim, self).await.changes(tell).await })
     }
 }
 
@@ -142,7 +142,7 @@ impl Run {
         }
     }
 
-    async fn changes(mut self, tell: impl Fn(&Figure)) -> Vec<Figure> {
+    async fn changes(mut self, tell: impl Fn(&Figure) + Send + Sync) -> Vec<Figure> {
         let third = (self.measure.workers / 3).max(1);
         let mut figures = Vec::new();
         let mut note = |figure: Figure| {
