@@ -238,7 +238,7 @@ mod tests {
         let life = |counter| Lease { counter, ..lease() };
         let mut seen = Observations::default();
         let before = life(began(1_000)).after(&LeaseWrite::renew()).after(&LeaseWrite::renew());
-        seen.scanned(vec![before.clone()], vec![], at(5));
+        seen.scanned(vec![before], vec![], at(5));
         // No scan was made while there was none, and it has been written as often as the one before.
         let after = life(began(1_001)).after(&LeaseWrite::renew()).after(&LeaseWrite::renew());
         seen.scanned(vec![after.clone()], vec![], at(30));
