@@ -6,7 +6,6 @@
 //! ```
 //! The stream and the lease table are in memory and are there before the worker; what grows from then on is counted, the table's
 //! leases with it. Nothing of the byte budget is used, since no record is written. Reads `/proc`, so it wants Linux.
-#![expect(clippy::disallowed_methods, reason = "a benchmark is where clocks are read and tasks begin")]
 
 use std::fs;
 use std::sync::Arc;

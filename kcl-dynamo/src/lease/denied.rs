@@ -57,6 +57,7 @@ fn new_lease(shard: &str) -> NewLease {
         key: LeaseKey::of(KeyForm::Qualified, &stream(), &shard),
         stream: stream(),
         shard,
+        counter: LeaseCounter(0),
         owner: None,
         parent: None,
         starting_sequence: None,

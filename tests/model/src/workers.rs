@@ -5,6 +5,7 @@ mod look;
 mod told;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kcl_core::{KeyForm, Lease, LeaseKey, Stamp, StreamArn, WorkerId, WorkerItem, WorkerState};
@@ -441,7 +442,7 @@ impl<'a> Workers<'a> {
         body.looks_since.get_or_insert(body.awake);
         // Where looks are stale, answers to what was asked after the last one are late, too.
         body.hear();
-        body.seen.scanned(leases, workers, now);
+        body.seen.scanned(leases.into_iter().map(Arc::new).collect(), workers, now);
         let held = BTreeSet::new();
         let asked = body.seen.asking();
         for id in round::doubted(&body.seen, &own(body, self.rules, &held, &held)) {

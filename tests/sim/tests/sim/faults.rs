@@ -275,7 +275,7 @@ fn a_permission_that_is_taken_away_is_told_by_its_call_and_reading_goes_on_once_
                 LeaseOperation::Scan => LeaseFault::Denied { action: "Scan" },
                 _ => LeaseFault::Denied { action: "UpdateItem" },
             });
-            let place = Place { node: sim.node("a"), name: "a", table: Arc::new(table), source };
+            let place = Place { node: sim.node("a"), name: "a", table: Arc::new(table), source, registry: None };
             let (of, on) = (fleet.clone(), sim.clone());
             let a = fleet.join_at(place, Network::new(&sim, "a"), move |rt| {
                 RecordingProcessor::factory(&on, rt, &of.history, of.setup.conduct)
