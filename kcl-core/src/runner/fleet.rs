@@ -365,7 +365,7 @@ impl Fleet {
         self.look_out_for(plan.expected);
         // Whatever was begun is a job.
         if at_rest && self.jobs.len() == jobs {
-            self.come_to_rest(workers);
+            self.come_to_rest(workers, now);
         }
         self.discover(now, workers);
         self.set_next_expiry(now);

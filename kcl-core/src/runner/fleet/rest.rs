@@ -16,19 +16,23 @@ pub(super) struct Rest {
 }
 
 impl Fleet {
-    /// Notes that a turn whose plan is at rest has begun nothing, with so many workers alive.
-    pub(super) fn come_to_rest(&mut self, workers: usize) {
-        if self.pending.is_empty() && self.asking.is_empty() {
+    /// Notes that a turn whose plan is at rest has begun nothing, with so many workers alive. One that is silent may come back, and
+    /// its counter would be no news: the fleet is not at rest until its item is gone.
+    pub(super) fn come_to_rest(&mut self, workers: usize, now: Mono) {
+        if self.pending.is_empty() && self.asking.is_empty() && self.all_show_life(now) {
             self.rest = Some(Rest { news: self.seen.news(), workers });
         }
     }
 
+    fn all_show_life(&self, now: Mono) -> bool {
+        let session = &self.session;
+        round::all_show_life(&self.seen, &session.id, session.liveness, session.access.timing, now)
+    }
+
     /// Whether there is nothing to plan, and nobody to look after.
     pub(super) fn is_at_rest(&mut self, now: Mono) -> bool {
-        let timing = self.session.access.timing;
         let known = self.rest.filter(|rest| rest.news == self.seen.news() && self.leaving.is_none());
-        let all_live = || round::all_show_life(&self.seen, &self.session.id, self.session.liveness, timing, now);
-        self.rest = known.filter(|_| self.pending.is_empty() && all_live());
+        self.rest = known.filter(|_| self.pending.is_empty() && self.all_show_life(now));
         debug_assert!(
             self.rest.is_none() || self.has_nothing_to_do(now),
             "something that a plan depends on is not told as news"
