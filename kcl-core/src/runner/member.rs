@@ -61,27 +61,16 @@ enum Beat {
 impl Member {
     /// Joins the fleet. Nothing is taken before this was acknowledged.
     ///
+    /// An incarnation is tried once: a try whose answer was lost may have been applied, counted out and removed since, and in a second
+    /// life of its item the counters of the first would come again, which late writes of others name.
+    ///
     /// # Errors
-    /// `Conflict`: an earlier try of ours was applied, its answer was lost, and the fleet has given the incarnation up since.
+    /// The item may be there all the same. Nobody counts on it, and the others remove it once it has stood still.
     pub(crate) async fn register(setting: MemberSetting, id: &WorkerId, weight: u32) -> Result<Self, LeaseError> {
-        let limit = setting.timing.request_timeout();
         let sent = setting.rt.stamp();
-        let registered = setting.rt.timeout(limit, setting.table.register_worker(id, weight)).await;
-        let (item, sent) = match registered.unwrap_or_else(|| Err(timed_out())) {
-            Ok(item) => (item, sent),
-            // The incarnation was drawn at random: an item that bears it is an earlier try of ours, whose answer was lost. Finding
-            // it gives no validity, a write does.
-            Err(error) if matches!(error.kind(), LeaseErrorKind::Conflict { .. }) => {
-                let found = setting.rt.timeout(limit, setting.table.worker(id)).await;
-                let Some(found) = found.unwrap_or_else(|| Err(timed_out()))?.filter(|found| found.state.lives()) else {
-                    return Err(error);
-                };
-                let sent = setting.rt.stamp();
-                let written = setting.rt.timeout(limit, setting.table.write_worker(&found, WorkerState::Live)).await;
-                (written.unwrap_or_else(|| Err(timed_out()))?, sent)
-            }
-            Err(error) => return Err(error),
-        };
+        let registering = setting.table.register_worker(id, weight);
+        let registered = setting.rt.timeout(setting.timing.request_timeout(), registering).await;
+        let item = registered.unwrap_or_else(|| Err(timed_out()))?;
         let pulse = Pulse::new(setting.timing, sent);
         // The first heartbeat at once: the others count on a worker that has shown that it knows of its registration. One that was
         // applied late has nobody behind it.

@@ -130,7 +130,7 @@ impl Parts {
             let id = WorkerId::new(&name, drawn)?;
             let mut member = match self.join(&id, &stop.gracefully).await? {
                 Joining::Joined(member) => member,
-                Joining::Refused => continue,
+                Joining::Again => continue,
                 Joining::Stopped => return Ok(Report { released: 0, abandoned: 0 }),
             };
             self.board.joined(id.clone());
@@ -206,7 +206,7 @@ impl Parts {
         LeaseTiming::new(self.config.lease_duration)
     }
 
-    /// Registers until it succeeds.
+    /// Registers, if the table answers; after a pause, if it does not.
     async fn join(&self, id: &WorkerId, shutdown: &CancellationToken) -> Result<Joining, RunError> {
         let setting = MemberSetting {
             table: self.table.clone(),
@@ -215,35 +215,32 @@ impl Parts {
             liveness: self.meta.liveness,
             events: self.events.clone(),
         };
-        loop {
-            self.board.phase(Phase::Joining);
-            let access = self.access();
-            let registering = async {
-                let mut member = Member::register(setting.clone(), id, self.config.weight).await?;
-                match recheck(&access, &self.meta).await {
-                    Err(error) if !error.is_retryable() => {
-                        member.leave().await;
-                        Err(error)
-                    }
-                    checked => checked.map(|()| member),
-                }
-            };
-            let registered = tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return Ok(Joining::Stopped),
-                registered = registering => registered,
-            };
-            match registered {
-                Ok(member) => return Ok(Joining::Joined(member)),
-                Err(error) if error.is_retryable() => {
-                    self.board.failed(&describe(&error));
-                    self.events.tell(EventKind::LeaseTableUnavailable { error: describe(&error) });
-                    self.rt.sleep(self.rt.jitter(self.config.observe_every)).await;
-                }
-                Err(error) if matches!(error.kind(), LeaseErrorKind::Conflict { .. }) => return Ok(Joining::Refused),
-                Err(error) => return Err(error.into()),
+        self.board.phase(Phase::Joining);
+        let access = self.access();
+        let registering = async {
+            let mut member = Member::register(setting, id, self.config.weight).await?;
+            if let Err(error) = recheck(&access, &self.meta).await {
+                member.leave().await;
+                return Err(error);
             }
+            Ok(member)
+        };
+        let registered = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(Joining::Stopped),
+            registered = registering => registered,
+        };
+        match registered {
+            Ok(member) => return Ok(Joining::Joined(member)),
+            Err(error) if error.is_retryable() => {
+                self.board.failed(&describe(&error));
+                self.events.tell(EventKind::LeaseTableUnavailable { error: describe(&error) });
+                self.rt.sleep(self.rt.jitter(self.config.observe_every)).await;
+            }
+            Err(error) if matches!(error.kind(), LeaseErrorKind::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
+        Ok(Joining::Again)
     }
 }
 
@@ -251,8 +248,8 @@ impl Parts {
 #[expect(clippy::large_enum_variant, reason = "one at a time lives")]
 enum Joining {
     Joined(Member),
-    /// The incarnation was given up before it had begun: another is drawn.
-    Refused,
+    /// The incarnation may have an item and nobody behind it: another is drawn.
+    Again,
     /// As asked.
     Stopped,
 }

@@ -24,6 +24,9 @@ pub(super) fn talk(at: Duration, seen: &Seen<'_>) {
             }
         }
         Seen::Lease { before: Some(before), after: None } => println!("{at:10.3} {} deleted", before.shard),
+        Seen::Worker { before, after } if before.map(|b| b.state) != after.map(|a| a.state) => {
+            println!("{at:10.3} worker {before:?} is {after:?}");
+        }
         Seen::Opened(opened) => println!("{at:10.3} {} opened by {:?}", opened.shard, opened.place),
         Seen::Told(kind) => println!("{at:10.3} {kind:?}"),
         _ => {}
