@@ -46,27 +46,28 @@ pub(super) fn roots(leases: &Leases, of_stream: impl Fn(&Lease) -> bool) -> Vec<
 pub(super) fn rewind(leases: &Leases, key: &LeaseKey, to: RewindTo) -> Result<Vec<GuardedWrite>, AdminError> {
     let lineage: Vec<&Lease> = lineage_of(leases, key)?.iter().filter_map(|key| leases.get(key)).collect();
     let Some((target, descendants)) = lineage.split_first() else { return Ok(Vec::new()) };
-    let begun: Vec<&Lease> = descendants.iter().copied().filter(|lease| has_begun(lease)).collect();
+    let begun = || descendants.iter().copied().filter(|lease| has_begun(lease));
     let wanted = to.checkpoint();
     if wanted > target.checkpoint && to != RewindTo::TrimHorizon {
         return Err(AdminError::NotBack { key: key.clone(), at: target.checkpoint, to: wanted });
     }
     // Whoever reads the shard may be beyond its checkpoint, and is to let go all the same.
     let is_there = wanted == target.checkpoint && reader(target).is_none() && target.pending.is_none();
-    if begun.is_empty() && (is_there || !has_begun(target)) {
+    if begun().next().is_none() && (is_there || !has_begun(target)) {
         return Ok(Vec::new());
     }
-    if begun.len() + 1 > MAX_WRITES {
-        return Err(AdminError::TooManyDescendants { key: key.clone(), count: begun.len() + 1, limit: MAX_WRITES });
+    if lineage.len() > MAX_WRITES {
+        return Err(AdminError::TooManyDescendants { key: key.clone(), count: lineage.len(), limit: MAX_WRITES });
     }
-    let held_by = reader(target).or_else(|| begun.iter().find_map(|lease| reader(lease)));
+    let held_by = reader(target).or_else(|| begun().find_map(reader));
     let accepting = |write: LeaseWrite| match to {
         RewindTo::TrimHorizon => write.accepting_loss(),
         RewindTo::After(_) => write,
     };
     let mut writes = vec![super::guarded(target, accepting(LeaseWrite::rewind(wanted, held_by.cloned())))];
     let operator: Option<Owner> = OPERATOR.parse().ok();
-    for lease in begun {
+    // Those too that nobody has begun with: a take that found the parent finished may be under way.
+    for lease in descendants {
         let held_by = reader(lease).cloned().or_else(|| operator.clone());
         writes.push(super::guarded(lease, accepting(LeaseWrite::rewind(Checkpoint::TrimHorizon, held_by))));
     }
