@@ -55,9 +55,17 @@ pub(crate) fn successor<'a>(old: &StreamArn, streams: impl Iterator<Item = &'a S
 /// The streams of the same table that come before `current` and have leases to be read: a stream is left once all of its leases are
 /// finished, so an operator has rewound them since. Those that are stopped wait for the operator.
 pub(crate) fn taken_back(current: &StreamArn, leases: &[Arc<Lease>]) -> BTreeSet<StreamArn> {
-    let to_read = leases.iter().filter(|lease| !lease.is_finished() && lease.stop.is_none());
-    let streams = to_read.filter_map(|lease| lease.stream.as_ref());
+    let streams = leases.iter().filter(|lease| is_unread(lease)).filter_map(|lease| lease.stream.as_ref());
     streams.filter(|stream| stream.is_of_same_table(current) && *stream < current).cloned().collect()
+}
+
+/// Whether a stream, though another was begun with that follows it, has leases to be read.
+pub(crate) fn is_to_read<'a>(stream: &StreamArn, mut leases: impl Iterator<Item = &'a Lease>) -> bool {
+    leases.any(|lease| lease.stream.as_ref() == Some(stream) && is_unread(lease))
+}
+
+fn is_unread(lease: &Lease) -> bool {
+    !lease.is_finished() && lease.stop.is_none()
 }
 
 /// Whether nothing of a stream is left to read: it is switched off, and every shard is finished. `leases` are all leases of the

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::future;
+use futures::stream::{self, StreamExt};
 
 use super::directory::Directory;
 use super::take::TableAccess;
@@ -93,8 +94,9 @@ impl Bootstrap {
             _ => (self.what_is_missing(leases, &marker).await?, BTreeMap::new()),
         };
         // Side by side: one after the other, ten thousand would take longer than the others wait before they step in.
-        let creations = stream::iter(new).map(Ok);
-        creations.try_for_each_concurrent(CREATIONS, |lease| self.create(lease)).await?;
+        // One that fails ends none of the others: what is missing then is made by whoever tries next.
+        let creations = stream::iter(new).map(|lease| self.create(lease)).buffer_unordered(CREATIONS);
+        creations.fold(Ok(()), |all, one| future::ready(all.and(one))).await?;
         self.access.bounded(self.access.table.complete_marker(&self.stream)).await?;
         Ok(Some(Begun { marker: BootstrapMarker { complete: true, ..marker }, latest }))
     }

@@ -309,14 +309,6 @@ impl Fleet {
         self.next_observation = if again { now } else { self.next_look(now) };
     }
 
-    /// When to look again: at the usual pace, or as soon as the plan has more for this worker, but at most once in an interval.
-    fn next_look(&self, now: Mono) -> Mono {
-        let rt = self.session.rt();
-        let usual = now + rt.jitter(self.pace);
-        let soonest = now + rt.jitter(self.session.config.observe_every);
-        self.next_move.map_or(usual, |at| at.max(soonest).min(usual))
-    }
-
     /// Carries out this worker's lines of the plan.
     fn act(&mut self, now: Mono) {
         if self.stays_at_rest(now) {

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::holding::{Holding, Order, Parted, Parting};
 use super::pulse::Pulse;
-use super::told::{denied, describe};
+use super::told::{Denials, describe};
 use crate::contract::{CheckpointFailure, LeaseError, LeaseErrorKind, LeaseLost, LeaseTable, Mono, Rt, Stamp};
 use crate::model::{Change, Checkpoint, Lease, LeaseWrite, NewLease, SequenceNumber};
 use crate::planted::{self, Bug};
@@ -36,6 +36,8 @@ pub(crate) struct KeeperSetting {
     /// How long an acknowledgement may wait to be recorded.
     pub(crate) checkpoint_every: Duration,
     pub(crate) events: Events,
+    /// One missing permission refuses the writes of all leases.
+    pub(crate) denials: Option<Denials>,
 }
 
 pub(crate) struct Keeper {
@@ -261,10 +263,10 @@ impl Keeper {
                 },
                 _ => {}
             }
-            let shard = self.holding.lease.shard.clone();
-            let event = denied(&error, Some(shard.clone()));
-            let retried = || EventKind::LeaseWriteRetried { shard, error: describe(&error) };
-            self.setting.events.tell(event.unwrap_or_else(retried));
+            if !self.setting.denials.as_ref().is_some_and(|denials| denials.heed(&error)) {
+                let shard = self.holding.lease.shard.clone();
+                self.setting.events.tell(EventKind::LeaseWriteRetried { shard, error: describe(&error) });
+            }
             if matches!(error.kind(), LeaseErrorKind::Denied { .. } | LeaseErrorKind::Invalid { .. }) {
                 return Err(Unsettled::Refused);
             }

@@ -322,6 +322,7 @@ impl Session {
             timing: self.access.timing,
             checkpoint_every: setting.config.checkpoint_every,
             events: setting.events.clone(),
+            denials: self.access.denials.clone(),
         };
         let keeper = Keeper::new(keeper, holding.clone(), tenure, orders);
         (holding, self.rt().spawn(name, TaskClass::Lease, keeper.run().instrument(span)))

@@ -71,13 +71,15 @@ impl Denials {
         Self { events, rt, told: Arc::default() }
     }
 
-    pub(super) fn heed(&self, error: &LeaseError) {
-        let Some(event) = denied(error, None) else { return };
+    /// Whether a permission is missing; tells it, if that was not told lately.
+    pub(super) fn heed(&self, error: &LeaseError) -> bool {
+        let Some(event) = denied(error, None) else { return false };
         let (now, mut told) = (self.rt.now(), lock(&self.told));
         if told.get(error.operation()).is_none_or(|before| now.since(*before) >= TELL_EVERY) {
             told.insert(error.operation(), now);
             self.events.tell(event);
         }
+        true
     }
 }
 
@@ -126,10 +128,10 @@ mod tests {
             for pause in [0, 59, 2] {
                 rt.sleep(Duration::from_secs(pause)).await;
                 for call in ["write", "write", "ring"] {
-                    denials.heed(&refused(call));
+                    assert!(denials.heed(&refused(call)));
                 }
             }
-            denials.heed(&LeaseError::new(LeaseErrorKind::Throttled, "scan"));
+            assert!(!denials.heed(&LeaseError::new(LeaseErrorKind::Throttled, "scan")));
             drop(denials);
             let mut told = Vec::new();
             while let Some(event) = listener.next().await {

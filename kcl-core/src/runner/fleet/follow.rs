@@ -6,6 +6,7 @@ use super::super::subscription::Subscription;
 use super::super::take::Scan;
 use super::Fleet;
 use crate::model::StreamArn;
+use crate::policy::succession;
 use crate::surface::event::EventKind;
 
 impl Fleet {
@@ -17,6 +18,11 @@ impl Fleet {
 
     /// A stream is read to its end as far as this worker sees: its slot goes, and what follows it, if anything does, is begun with.
     pub(super) fn drained(&mut self, old: &StreamArn, subscription: &Subscription, successor: Option<StreamArn>) {
+        // The answer may be older than a rewind.
+        let leases = self.seen.leases().values().map(|seen| &*seen.item);
+        if succession::is_to_read(old, leases) {
+            return;
+        }
         if successor.is_some() {
             self.session.readers.leave(old);
         }
@@ -38,8 +44,11 @@ impl Fleet {
         let runs: Vec<_> =
             self.streams.iter().map(|(stream, run)| (stream.clone(), run.setting.subscription.clone())).collect();
         for (stream, subscription) in runs {
-            let announced = subscription.announced(&stream, scan.markers.iter()).cloned();
-            self.follow(&stream, &subscription, announced);
+            // What follows was begun with long ago where this one was rewound since.
+            if !succession::is_to_read(&stream, scan.leases.iter().map(|lease| &**lease)) {
+                let announced = subscription.announced(&stream, scan.markers.iter()).cloned();
+                self.follow(&stream, &subscription, announced);
+            }
             for rewound in subscription.taken_back(&stream, &scan.leases) {
                 self.begin(rewound, subscription.clone());
             }

@@ -30,20 +30,27 @@ impl Fleet {
     }
 
     /// Whether there is nothing to plan, and nobody to look after.
-    pub(super) fn is_at_rest(&mut self, now: Mono) -> bool {
+    pub(super) fn is_at_rest(&self, now: Mono) -> bool {
+        self.resting(now).is_some()
+    }
+
+    fn resting(&self, now: Mono) -> Option<Rest> {
         let known = self.rest.filter(|rest| rest.news == self.seen.news() && self.leaving.is_none());
-        self.rest = known.filter(|_| self.pending.is_empty() && self.all_show_life(now));
+        let rest = known.filter(|_| self.pending.is_empty() && self.all_show_life(now));
         debug_assert!(
-            self.rest.is_none() || self.has_nothing_to_do(now),
+            rest.is_none() || self.has_nothing_to_do(now),
             "something that a plan depends on is not told as news"
         );
-        self.rest.is_some()
+        rest
     }
 
     /// What remains to be done in a turn that has nothing to plan. Answers whether this is one.
     pub(super) fn stays_at_rest(&mut self, now: Mono) -> bool {
-        let Some(rest) = self.is_at_rest(now).then_some(self.rest).flatten() else { return false };
+        self.rest = self.resting(now);
+        let Some(rest) = self.rest else { return false };
         self.ask_the_doubtful();
+        // What was expected is so no longer.
+        self.look_out_for(Vec::new());
         self.discover(now, rest.workers);
         self.set_next_expiry(now);
         true

@@ -36,7 +36,7 @@ impl Fleet {
         self.next_expiry = None;
         let sees = now.since(self.last_look) < self.session.access.timing.renew_every();
         if sees || self.session.liveness == Liveness::PerWorker {
-            self.act(now);
+            self.act_between_looks(now);
         }
     }
 
@@ -138,7 +138,7 @@ impl Fleet {
                 if fenced_by_me {
                     self.inherit(&id);
                 }
-                self.act(now);
+                self.act_between_looks(now);
             }
             // It has left, and what it held is elsewhere than it was seen last.
             None => self.look_now(),
@@ -179,6 +179,20 @@ impl Fleet {
         for lease in estate {
             self.take(lease, StartReason::TakenOver, &streams);
         }
+    }
+
+    /// When to look again: at the usual pace, or as soon as the plan has more for this worker, but at most once in an interval.
+    pub(super) fn next_look(&self, now: Mono) -> Mono {
+        let rt = self.session.rt();
+        let usual = now + rt.jitter(self.pace);
+        let soonest = now + rt.jitter(self.session.config.observe_every);
+        self.next_move.map_or(usual, |at| at.max(soonest).min(usual))
+    }
+
+    /// The same without a new look at the table: the next one is no later than the plan wants it.
+    pub(super) fn act_between_looks(&mut self, now: Mono) {
+        self.act(now);
+        self.next_observation = self.next_observation.min(self.next_look(now));
     }
 
     /// Looks at the whole table at once; again, if a look is under way that may have begun too early.

@@ -22,6 +22,7 @@ mod perworker;
 mod processors;
 mod readers;
 mod replaced;
+mod rewound;
 mod rolls;
 mod scenarios;
 mod starts;
