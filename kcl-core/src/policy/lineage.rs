@@ -4,10 +4,11 @@
 //! purpose, and a new lease for it would only read again what is done.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::SystemTime;
+use std::ops::Range;
+use std::time::{Duration, SystemTime};
 
 use super::listing::Listing;
-use crate::contract::BootstrapMarker;
+use crate::contract::{BootstrapMarker, Mono};
 use crate::model::{
     KeyForm, Lease, LeaseCounter, LeaseGuard, LeaseKey, NewLease, Owner, Shard, ShardId, StartPosition, StreamArn,
 };
@@ -123,21 +124,33 @@ pub(crate) fn finish_children<'a>(
     children
 }
 
+/// How long a shard must have been absent from the listings to be gone: they are eventually consistent, and one that misses what is
+/// new may be followed by another within seconds.
+pub(crate) const ABSENT_FOR: Duration = Duration::from_secs(5);
+
 /// What was not listed, and how often in a row. One memory per stream.
 ///
 /// A listing may miss a shard for a moment, so that nothing is concluded from one alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Absences {
     in_a_row: BTreeMap<ShardId, u8>,
+    /// When the last listing was received that counts.
+    counted: Option<Mono>,
 }
 
 impl Absences {
     /// A shard is gone when so many complete listings in a row do not show it.
     const GONE: u8 = 2;
 
-    /// Takes in the next complete listing. Listings are to lie some time apart (a second at least): what is missing from
-    /// one by the service's eventual consistency must have had the time to appear in the next.
-    pub(crate) fn observe(&mut self, listing: &Listing, leases: &BTreeMap<ShardId, Lease>) {
+    /// Takes in the next complete listing, and from when to when it was made. What it shows, counts; what it does not show, only if it
+    /// was begun [`ABSENT_FOR`] after the last that counts: what is missing from one by the service's eventual consistency must have
+    /// had the time to appear in the next.
+    pub(crate) fn observe(&mut self, listing: &Listing, leases: &BTreeMap<ShardId, Lease>, made: &Range<Mono>) {
+        if self.counted.is_some_and(|last| made.start.since(last) < ABSENT_FOR) {
+            self.in_a_row.retain(|shard, _| !listing.contains(shard));
+            return;
+        }
+        self.counted = Some(made.end);
         let parents = listing.shards().values().filter_map(|shard| shard.parent.as_ref());
         let absent: BTreeSet<&ShardId> =
             leases.keys().chain(parents).filter(|shard| !listing.contains(shard)).collect();
@@ -150,7 +163,7 @@ impl Absences {
             .collect();
     }
 
-    /// Whether the last two complete listings did not show `shard`, which had a lease or was named as a parent.
+    /// Whether no listing has shown `shard` for [`ABSENT_FOR`], which had a lease or was named as a parent.
     pub(crate) fn gone(&self, shard: &ShardId) -> bool {
         self.in_a_row.get(shard).is_some_and(|times| *times >= Self::GONE)
     }

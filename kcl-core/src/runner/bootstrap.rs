@@ -1,6 +1,7 @@
 //! The beginning of an application on a stream: fixes where it starts, once, and creates the first leases.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -13,7 +14,7 @@ use crate::contract::{BootstrapMarker, LeaseError, LeaseErrorKind, Mono, ShardIt
 use crate::model::{
     IteratorPosition, KeyForm, Lease, LeaseKey, NewLease, ShardId, StartPosition, StreamArn, StreamStatus,
 };
-use crate::policy::lineage::{self, Absences};
+use crate::policy::lineage::{self, ABSENT_FOR, Absences};
 use crate::policy::listing::Listing;
 
 /// What a stream's beginning needs.
@@ -57,9 +58,6 @@ const CREATIONS: usize = 64;
 
 /// Listings that are made until one is whole.
 const LISTINGS: usize = 5;
-
-/// Long enough for what one listing misses to appear in the next.
-const BETWEEN_LISTINGS: Duration = Duration::from_secs(2);
 
 impl Bootstrap {
     /// Fixes the beginning if it is not fixed yet, and sees to it that all first leases exist. `leases` and `known` are what a
@@ -133,18 +131,25 @@ impl Bootstrap {
     async fn whole_listing(&self) -> Result<Arc<Listing>, BootstrapError> {
         let mut absences = Absences::default();
         for _ in 0..LISTINGS {
-            let listing = self.directory.listing(self.access.rt.now()).await?;
+            let (listing, made) = self.listing().await?;
             if listing.status() == StreamStatus::Enabling || listing.shards().is_empty() {
                 return Err(BootstrapError::NotReady);
             }
-            absences.observe(&listing, &BTreeMap::new());
+            absences.observe(&listing, &BTreeMap::new(), &made);
             let mut parents = listing.shards().values().filter_map(|shard| shard.parent.as_ref());
             if parents.all(|parent| listing.contains(parent) || absences.gone(parent)) {
                 return Ok(listing);
             }
-            self.access.rt.sleep(BETWEEN_LISTINGS).await;
+            self.access.rt.sleep(ABSENT_FOR).await;
         }
         Err(BootstrapError::NotReady)
+    }
+
+    /// A complete listing, and from when to when it was made.
+    async fn listing(&self) -> Result<(Arc<Listing>, Range<Mono>), SourceError> {
+        let asked = self.access.rt.now();
+        let listing = self.directory.listing(asked).await?;
+        Ok((listing, asked..self.access.rt.now()))
     }
 
     async fn latest_iterators(&self, listing: &Listing) -> Result<BTreeMap<LeaseKey, ShardIterator>, SourceError> {
@@ -165,14 +170,14 @@ impl Bootstrap {
         leases: &[Arc<Lease>],
         marker: &BootstrapMarker,
     ) -> Result<Vec<NewLease>, BootstrapError> {
-        let listing = self.directory.listing(self.access.rt.now()).await?;
+        let (listing, made) = self.listing().await?;
         let by_shard: BTreeMap<ShardId, Lease> =
             leases.iter().map(|lease| (lease.shard.clone(), Lease::clone(lease))).collect();
         let mut absences = Absences::default();
-        absences.observe(&listing, &by_shard);
-        self.access.rt.sleep(BETWEEN_LISTINGS).await;
-        let listing = self.directory.listing(self.access.rt.now()).await?;
-        absences.observe(&listing, &by_shard);
+        absences.observe(&listing, &by_shard, &made);
+        self.access.rt.sleep(ABSENT_FOR).await;
+        let (listing, made) = self.listing().await?;
+        absences.observe(&listing, &by_shard, &made);
         let missing = lineage::missing(&listing, &by_shard, &absences, self.form, marker, self.access.beginning());
         Ok(missing.into_iter().map(|missing| missing.lease).collect())
     }

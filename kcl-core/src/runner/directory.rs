@@ -13,6 +13,7 @@ use crate::model::{Shard, ShardId, StreamArn, StreamDescription, StreamStatus, T
 use crate::planted::{self, Bug};
 use crate::policy::backoff::Backoff;
 use crate::policy::budget::Budget;
+use crate::policy::lineage::ABSENT_FOR;
 use crate::policy::listing::{ChildPages, Children, Listing, ListingPages, PageStep};
 use crate::policy::missing::Missing;
 use crate::surface::event::{EventKind, Events};
@@ -20,9 +21,6 @@ use crate::surface::lock;
 
 /// The service allows 10 DescribeStream calls a second in an account and region; some are left to others.
 const DESCRIBE_CALLS_PER_SECOND: f64 = 8.0;
-
-/// How long a shard must have been absent from the listings to be gone: listings are eventually consistent.
-const ABSENT_FOR: Duration = Duration::from_secs(5);
 
 /// Tries of one page.
 const PAGE_TRIES: usize = 4;

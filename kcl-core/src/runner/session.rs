@@ -1,6 +1,7 @@
 //! One run of a worker under one incarnation: what its jobs work with.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use futures::FutureExt;
@@ -206,9 +207,10 @@ impl Session {
     ) -> Done {
         let stream = run.setting.stream.clone();
         let mut successor = None;
-        match run.setting.directory.listing(self.rt().now()).await {
+        let asked = self.rt().now();
+        match run.setting.directory.listing(asked).await {
             Ok(listing) => {
-                self.mend(&run, &listing, &leases).await;
+                self.mend(&run, &listing, &leases, &(asked..self.rt().now())).await;
                 if succession::is_drained(&listing, &leases) {
                     successor = self.successor(&stream, &run.setting.subscription).await;
                 }
@@ -231,10 +233,10 @@ impl Session {
         }
     }
 
-    async fn mend(&self, run: &StreamRun, listing: &Listing, leases: &BTreeMap<ShardId, Lease>) {
+    async fn mend(&self, run: &StreamRun, listing: &Listing, leases: &BTreeMap<ShardId, Lease>, made: &Range<Mono>) {
         let (missing, tombstones) = {
             let mut absences = lock(&run.absences);
-            absences.observe(listing, leases);
+            absences.observe(listing, leases, made);
             let missing = lineage::missing(listing, leases, &absences, self.form, &run.marker, self.access.beginning());
             (missing, absences.tombstones(listing, leases))
         };

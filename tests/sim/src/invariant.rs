@@ -51,7 +51,7 @@ mod sometimes;
 mod source;
 mod table;
 mod talk;
-mod tombstones;
+pub(crate) mod tombstones;
 mod unowned;
 
 #[cfg(test)]

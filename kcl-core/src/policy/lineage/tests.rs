@@ -41,9 +41,15 @@ fn leases(text: &str) -> BTreeMap<ShardId, Lease> {
     leases.collect()
 }
 
+/// A listing begun at this second, and received a second later.
+fn made(second: u64) -> Range<Mono> {
+    let at = |second| Mono::new(Duration::from_secs(second));
+    at(second)..at(second + 1)
+}
+
 fn absences(listing: &Listing, leases: &BTreeMap<ShardId, Lease>, times: usize) -> Absences {
     let mut absences = Absences::default();
-    (0..times).for_each(|_| absences.observe(listing, leases));
+    (0..times).for_each(|n| absences.observe(listing, leases, &made(n as u64 * 10)));
     absences
 }
 
@@ -180,10 +186,24 @@ fn a_tombstone_stays_until_nothing_needs_it() {
 fn a_shard_that_shows_up_again_was_not_gone() {
     let (with, without, held) = (listing("a"), listing(""), leases("a"));
     let mut absences = Absences::default();
-    for listing in [&without, &with, &without] {
-        absences.observe(listing, &held);
+    for (listing, second) in [(&without, 0), (&with, 10), (&without, 20)] {
+        absences.observe(listing, &held, &made(second));
         assert!(!absences.gone(&id("a")));
     }
-    absences.observe(&without, &held);
+    absences.observe(&without, &held, &made(30));
+    assert!(absences.gone(&id("a")));
+    absences.observe(&with, &held, &made(32));
+    assert!(!absences.gone(&id("a")), "what shows, counts at once");
+}
+
+#[test]
+fn listings_that_follow_each_other_closely_do_not_make_a_shard_gone() {
+    let (without, held) = (listing(""), leases("a"));
+    let mut absences = Absences::default();
+    for second in [0, 2, 4, 5] {
+        absences.observe(&without, &held, &made(second));
+        assert!(!absences.gone(&id("a")), "{second} s: the first was received at 1 s");
+    }
+    absences.observe(&without, &held, &made(6));
     assert!(absences.gone(&id("a")));
 }

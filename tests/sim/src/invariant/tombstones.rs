@@ -3,8 +3,9 @@
 //! Source: design §5 (life of a lease); P5.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use kcl_core::ShardId;
+use kcl_core::{Lease, ShardId};
 
 use super::{Ending, Expect, Law, ShardFact};
 
@@ -24,20 +25,24 @@ pub(super) fn check(ending: &Ending, expect: &Expect) -> Vec<String> {
         }
         if !lease.is_finished() {
             wrong.push(format!("{}, closed {closed_for:?} ago, is at {:?}", lease.shard, lease.checkpoint));
-        } else if fact.vanished && closed_for >= patience + RETENTION {
+        } else if is_overdue(lease, fact, ending.at, patience) {
             wrong.push(format!("the tombstone of {}, which is gone, is still there", lease.shard));
         }
     }
     wrong
 }
 
+/// Whether the tombstone of a shard has outlived what it stood for by more than `patience`.
+pub(crate) fn is_overdue(lease: &Lease, fact: &ShardFact, now: Duration, patience: Duration) -> bool {
+    let gone_for = |closed| now.saturating_sub(closed) >= patience + RETENTION;
+    lease.is_finished() && lease.stop.is_none() && fact.vanished && fact.closed.is_some_and(gone_for)
+}
+
 /// How long the service keeps a closed shard.
-const RETENTION: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+const RETENTION: Duration = Duration::from_secs(24 * 3600);
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use kcl_core::Checkpoint;
 
     use super::super::testing::{at, ending, lease};

@@ -10,6 +10,7 @@ use super::Scenario;
 use super::crew::Crew;
 use super::plan::{Plan, Start};
 use crate::fleet::Fleet;
+use crate::invariant::{ShardFact, tombstones};
 use crate::{Handle, Truth, epoch};
 
 /// What is not yet as it should be.
@@ -56,6 +57,15 @@ pub(super) fn unsettled(application: usize, fleet: &Fleet, crew: &Crew, plan: &P
     let leased: BTreeSet<&ShardId> = leases.iter().map(|lease| &lease.shard).collect();
     if let Some(open) = fleet.service.open_shards(&fleet.newest_stream()).iter().find(|shard| !leased.contains(shard)) {
         return Ok(Some(format!("the open shard {open} has no lease")));
+    }
+    // A fleet that was away for a day has just finished what is gone, and lists twice before it deletes.
+    let now = fleet.sim.now();
+    let overdue = views.into_iter().map(ShardFact::from).find(|fact| {
+        let lease = leases.iter().find(|lease| lease.shard == fact.shard);
+        lease.is_some_and(|lease| tombstones::is_overdue(lease, fact, now, plan.settles_within()))
+    });
+    if let Some(fact) = overdue {
+        return Ok(Some(format!("the tombstone of {}, which is gone, is still there", fact.shard)));
     }
     let counts: Vec<usize> = live.values().map(BTreeSet::len).collect();
     let (least, most) = (counts.iter().min().copied().unwrap_or(0), counts.iter().max().copied().unwrap_or(0));

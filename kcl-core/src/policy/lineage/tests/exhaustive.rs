@@ -132,7 +132,7 @@ impl World {
 
     fn absences(state: &State) -> Absences {
         let absent = state.absent.iter().enumerate().filter(|(_, times)| **times > 0);
-        Absences { in_a_row: absent.map(|(n, times)| (name(n), *times)).collect() }
+        Absences { in_a_row: absent.map(|(n, times)| (name(n), *times)).collect(), counted: None }
     }
 
     /// The promise about every single creation.
@@ -238,7 +238,7 @@ impl World {
     fn act(&self, state: &State, next: &mut Vec<State>) {
         let (listing, leases) = (self.listing(state), self.leases(state));
         let mut absences = Self::absences(state);
-        absences.observe(&listing, &leases);
+        absences.observe(&listing, &leases, &made(0));
         let mut seen = state.clone();
         seen.absent = std::array::from_fn(|n| absences.in_a_row.get(&name(n)).copied().unwrap_or(0));
         for sight in &mut seen.sight[..self.created(state)] {
