@@ -41,6 +41,8 @@ pub(crate) struct Directory {
     gone: OnceLock<()>,
     /// Held while a listing is made, so that all who want one share it.
     latest: AsyncMutex<Option<Dated>>,
+    /// The last listing, for whom an old one will do.
+    shown: Mutex<Option<Arc<Listing>>>,
     /// Calls that a whole listing takes, as the last one did.
     walk: AtomicUsize,
     /// Ended shards whose children are looked for.
@@ -108,6 +110,7 @@ impl Directory {
             missing: Mutex::default(),
             gone: OnceLock::new(),
             latest: AsyncMutex::new(None),
+            shown: Mutex::default(),
             walk: AtomicUsize::new(usize::MAX),
             childless: AtomicUsize::new(0),
         }
@@ -125,6 +128,7 @@ impl Directory {
             listed => listed?,
         };
         let listing = Arc::new(listing);
+        *lock(&self.shown) = Some(listing.clone());
         *latest = Some(Dated { begun, listing: listing.clone() });
         Ok(listing)
     }
@@ -230,6 +234,9 @@ impl Directory {
     /// # Cancel safety
     /// Reads only.
     pub(crate) async fn children(&self, shard: &ShardId) -> Vec<Shard> {
+        if let Some(children) = self.known_children(shard) {
+            return children;
+        }
         let mut backoff = Backoff::new(Duration::from_millis(200), LONGEST_PAUSE);
         let mut waiting = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         let mut told = false;
@@ -257,6 +264,14 @@ impl Directory {
                 Err(error) => self.failed(&error, &mut backoff).await,
             }
         }
+    }
+
+    /// The children of a shard that ended long ago, as the last listing shows: whoever reads what a day has left must not need a call
+    /// for each shard of it. Where a child is closed, it has shown for long, and so has its sibling.
+    fn known_children(&self, shard: &ShardId) -> Option<Vec<Shard>> {
+        let listing = lock(&self.shown).clone()?;
+        let ended_long_ago = listing.children_of(shard).any(|child| listing.is_closed(&child.id));
+        ended_long_ago.then(|| listing.children_of(shard).cloned().collect())
     }
 
     /// Asks for the children of this shard alone; or, when more shards want to know than a whole listing takes calls, makes or

@@ -11,6 +11,7 @@ use super::consumer::StreamSetting;
 use super::holding::Holding;
 use super::memory::{Ahead, PagePlace};
 use super::told::{describe, tried_again};
+use super::unknown::{Told, Unknown};
 use crate::contract::{
     DataLoss, LossCause, LossDecision, LostUntil, MAX_RECORDS, Mono, RecordsPage, ShardContext, ShardInfo,
     ShardIterator, SourceError, SourceErrorKind, SourceOp,
@@ -71,6 +72,7 @@ pub(crate) struct Fetch {
     last_lag: Duration,
     /// Pauses between failures in a row.
     failures: Option<Backoff>,
+    unknown: Unknown,
     own_calls: OwnCalls,
     /// When the last page was asked for.
     asked_at: SystemTime,
@@ -117,6 +119,7 @@ impl Fetch {
             empty_pages: 0,
             last_lag: Duration::ZERO,
             failures: None,
+            unknown: Unknown::default(),
             own_calls: OwnCalls::default(),
             asked_at: SystemTime::UNIX_EPOCH,
         }
@@ -222,6 +225,7 @@ impl Fetch {
         slot: Option<OwnedSemaphorePermit>,
     ) -> Step {
         self.failures = None;
+        self.unknown = Unknown::default();
         self.doubted = false;
         self.refused = 0;
         let now = self.setting.rt.now();
@@ -442,16 +446,20 @@ impl Fetch {
         Ok(decision)
     }
 
-    /// The service knows no such shard. That proves nothing: ask for listings until it is certain.
+    /// The service knows no such shard. That proves nothing: try again, and ask for listings until it is certain.
     async fn not_found(&mut self, error: &SourceError) -> Step {
         self.iterator = None;
         if planted::is(Bug::NotFoundIsEnd) {
             return self.end(None).await;
         }
-        let directory = self.setting.directory.clone();
-        let Some(children) = directory.gone(&self.info.shard).await else {
-            self.retry_later(error).await;
-            return Ok(());
+        let setting = self.setting.clone();
+        let children = match self.unknown.said(&self.info.shard, &setting.directory, &setting.rt).await {
+            Told::Gone(children) => children,
+            Told::Searching => return Ok(()),
+            Told::Retry => {
+                self.retry_later(error).await;
+                return Ok(());
+            }
         };
         let asks = self.wanted() && !planted::is(Bug::AbsentParentSilent);
         if asks && self.lost(LostUntil::ShardEnd, LossCause::ShardVanished).await? == LossDecision::StopShard {

@@ -19,6 +19,7 @@ mod session;
 mod subscription;
 mod take;
 mod told;
+mod unknown;
 
 pub(crate) use consumer::Factory;
 pub(crate) use directory::ListingBudget;

@@ -71,6 +71,64 @@ fn a_listed_shard_that_is_said_not_to_exist_is_neither_ended_nor_lost() {
 }
 
 #[test]
+fn a_shard_that_is_said_not_to_exist_for_a_moment_is_read_on_without_a_listing() {
+    sim::run(1, |sim| async move {
+        let (answers, handle) = (Arc::new(Mutex::new(0_u64)), sim.clone());
+        let wrap = move |source: Arc<dyn StreamSource>| -> Arc<dyn StreamSource> {
+            let (answers, handle) = (answers.clone(), handle.clone());
+            Arc::new(FaultySource::new(source, move |op| {
+                if handle.now() < 60 * SECOND {
+                    return None;
+                }
+                // From now on no listing succeeds: whoever needs one waits for ever.
+                if op == SourceOp::DescribeStream {
+                    return Some(SourceFault::Refused(SourceErrorKind::Unavailable));
+                }
+                let mut answers = answers.lock().expect("whole");
+                *answers += 1;
+                answers.is_multiple_of(3).then_some(SourceFault::Refused(SourceErrorKind::NotFound))
+            }))
+        };
+        let fleet = Setup { source: Arc::new(wrap), ..Setup::new(2) }.build(&sim);
+        let _worker = fleet.join("a");
+        let until = sim.now() + 200 * SECOND;
+        let writer = Workload { keys: 100, every: SECOND / 5, until }.start(&sim, &fleet.service, &fleet.table);
+        let _written = writer.await.expect("runs");
+        let _verdict = fleet.drained(60 * SECOND).await;
+        assert_eq!(fleet.losses.all(), []);
+    });
+}
+
+#[test]
+fn who_reads_shards_that_were_replaced_long_ago_needs_no_call_for_the_children_of_each() {
+    sim::run(1, |sim| async move {
+        let listings = Arc::new(Mutex::new(0));
+        let counted = listings.clone();
+        let wrap = move |source: Arc<dyn StreamSource>| -> Arc<dyn StreamSource> {
+            let counted = counted.clone();
+            Arc::new(FaultySource::new(source, move |op| {
+                *counted.lock().expect("whole") += usize::from(op == SourceOp::DescribeStream);
+                None
+            }))
+        };
+        let fleet = Setup { source: Arc::new(wrap), ..Setup::new(2) }.build(&sim);
+        for _ in 0..12 {
+            sim.sleep(60 * SECOND).await;
+            fleet.service.roll_all(&fleet.stream).expect("enabled");
+        }
+        sim.sleep(60 * SECOND).await;
+        let _worker = fleet.join("a");
+        let _verdict = fleet.drained(60 * SECOND).await;
+        let open = fleet.service.open_shards(&fleet.stream);
+        while !open.iter().all(|shard| fleet.lease(shard).is_some_and(|lease| lease.owner.is_some())) {
+            sim.sleep(SECOND).await;
+        }
+        let listings = *listings.lock().expect("whole");
+        assert!(listings <= 12, "{listings} calls for the children of 24 shards");
+    });
+}
+
+#[test]
 fn a_position_that_is_once_said_to_be_trimmed_is_asked_for_again() {
     sim::run(1, |sim| async move {
         let calls = Arc::new(Mutex::new(0));
