@@ -183,6 +183,10 @@ impl Fleet {
 
     /// When to look again: at the usual pace, or as soon as the plan has more for this worker, but at most once in an interval.
     pub(super) fn next_look(&self, now: Mono) -> Mono {
+        // Whoever leaves gives its shards away at that instant: a look just before it puts that off by no interval.
+        if let Some(from) = self.leaving.filter(|from| now < *from) {
+            return from;
+        }
         let rt = self.session.rt();
         let usual = now + rt.jitter(self.pace);
         let soonest = now + rt.jitter(self.session.config.observe_every);

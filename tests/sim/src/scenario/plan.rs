@@ -183,8 +183,19 @@ impl Plan {
             + config.discover_every.saturating_mul(workers) * 4
             + config.checkpoint_every * 2
             + self.per_batch * 200
+            + self.per_batch * self.backlog()
             + if self.applications > 1 { SLOT_LIFE * 3 } else { Duration::ZERO }
             + if self.is_rewound() { self.busy } else { Duration::ZERO }
+    }
+
+    /// Batches that may wait for a fleet that was away: one shard after the other may have them all.
+    fn backlog(&self) -> u32 {
+        if !self.faults.iter().any(|event| matches!(event.fault, Fault::Outage { .. })) {
+            return 0;
+        }
+        let records = self.busy.as_nanos() / self.writes.every.as_nanos().max(1);
+        let batch = u128::try_from(self.config.batch_size).unwrap_or(u128::MAX).max(1);
+        u32::try_from(records / batch).unwrap_or(u32::MAX)
     }
 
     /// Whether an operator takes shards back: then they are read again.
