@@ -5,7 +5,7 @@
 //! nobody and is passed over, and so is one that has left the stream itself. Who the parent is comes from the service, not from what the engine wrote. By induction this
 //! holds for all ancestors. What an operator has taken back is done no more. Where a table's stream was replaced, all of the old one comes first. Source: P1, P6.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kcl_core::ShardId;
 
@@ -19,6 +19,9 @@ pub(super) struct ParentsFirst {
     created: BTreeSet<ShardId>,
     /// An operator is about to write these.
     operated: BTreeSet<ShardId>,
+    /// The counter with which an operator took a lease back. Whoever had it before may go on until its time is over, and nobody reads
+    /// the parent until then.
+    taken_back: BTreeMap<ShardId, i64>,
 }
 
 impl Invariant for ParentsFirst {
@@ -34,6 +37,7 @@ impl Invariant for ParentsFirst {
                 }
                 if self.operated.remove(&after.shard) && !after.is_finished() {
                     self.done.remove(&after.shard);
+                    self.taken_back.insert(after.shard.clone(), after.counter.0);
                 }
                 if after.is_finished() {
                     self.done.insert(after.shard.clone());
@@ -47,6 +51,10 @@ impl Invariant for ParentsFirst {
                 self.done.insert(line.shard.clone());
             }
             Seen::Opened(opened) if self.created.contains(&opened.shard) => {
+                let taken_back = self.taken_back.get(&opened.shard).and_then(|counter| u64::try_from(*counter).ok());
+                if taken_back.is_some_and(|counter| opened.epoch < counter) {
+                    return Ok(());
+                }
                 if let Some(parent) = opened.parent.as_ref().filter(|parent| !self.done.contains(parent)) {
                     return Err(format!("{} was opened before its parent {parent} was done", opened.shard));
                 }

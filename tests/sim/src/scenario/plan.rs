@@ -183,19 +183,23 @@ impl Plan {
             + config.discover_every.saturating_mul(workers) * 4
             + config.checkpoint_every * 2
             + self.per_batch * 200
-            + self.per_batch * self.backlog()
+            + self.backlog()
             + if self.applications > 1 { SLOT_LIFE * 3 } else { Duration::ZERO }
             + if self.is_rewound() { self.busy } else { Duration::ZERO }
     }
 
-    /// Batches that may wait for a fleet that was away: one shard after the other may have them all.
-    fn backlog(&self) -> u32 {
+    /// The time for what may wait for a fleet that was away: one shard after the other may have it all.
+    fn backlog(&self) -> Duration {
         if !self.faults.iter().any(|event| matches!(event.fault, Fault::Outage { .. })) {
-            return 0;
+            return Duration::ZERO;
         }
         let records = self.busy.as_nanos() / self.writes.every.as_nanos().max(1);
         let batch = u128::try_from(self.config.batch_size).unwrap_or(u128::MAX).max(1);
-        u32::try_from(records / batch).unwrap_or(u32::MAX)
+        let times = |count: u128| u32::try_from(count).unwrap_or(u32::MAX);
+        let page = u128::try_from(self.service.page_records).unwrap_or(u128::MAX).max(1);
+        // Up to half of the pages are empty.
+        let calls = times(records / page).saturating_mul(2);
+        self.per_batch * times(records / batch) + Duration::from_secs(1) * calls / self.config.calls_per_second.max(1)
     }
 
     /// Whether an operator takes shards back: then they are read again.
