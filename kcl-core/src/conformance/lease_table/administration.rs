@@ -56,7 +56,7 @@ pub(super) async fn one_of_many_groups_of_writes_wins(bed: &dyn LeaseTableBed) -
     let leases = [owned(&table, "shardId-a").await?, owned(&table, "shardId-b").await?];
     let groups: Vec<Vec<GuardedWrite>> = (0..4)
         .map(|n| {
-            let take = LeaseWrite::take(owner(&format!("w/{n}")));
+            let take = LeaseWrite::take(owner(&format!("taker/{n}")));
             leases.iter().map(|lease| guarded(lease, take.clone())).collect()
         })
         .collect();
