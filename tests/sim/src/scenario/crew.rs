@@ -10,7 +10,7 @@ use super::fault::{Fault, FaultEvent, Mood, Step, StreamWeather, When};
 use super::operator::rewind;
 use super::plan::Plan;
 use super::player::{Players, Temper};
-use super::registry::{Counter, Distant, holders};
+use super::registry::{Distant, holders, seen_reading};
 use super::wire::{Latency, Steps, Wire};
 use crate::fleet::{Fleet, Member, Network, Place, Weather};
 use crate::rng::below;
@@ -161,7 +161,7 @@ impl Crew {
         let temper = Temper::new(plan, &label, wire.clone());
         let (table, source) = fleet.services();
         let source = match registry.clone() {
-            Some(registry) => Arc::new(Counter { inner: source, fleet: fleet.clone(), registry }),
+            Some(registry) => Arc::new(seen_reading(source, fleet, registry)),
             None => source,
         };
         let registry = registry.as_ref().map(|registry| Distant::reached(registry, &wire, &fleet.watch));

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kcl_core::reference::MemoryReaderRegistry;
-use kcl_core::wrap::LeaseFault;
+use kcl_core::wrap::{FaultySource, LeaseFault};
 use kcl_core::{
-    DescribePage, IteratorPosition, Outcome, ReaderRegistry, ReaderSlots, RecordsPage, RegistryError,
-    RegistryErrorKind, ShardId, ShardIterator, SlotClaim, SourceError, StreamArn, StreamDescription, StreamSource,
-    StreamSummary, TableName,
+    Outcome, ReaderRegistry, ReaderSlots, RegistryError, RegistryErrorKind, SlotClaim, SourceOp, StreamArn,
+    StreamSource,
 };
 
 use super::wire::Wire;
@@ -91,37 +90,18 @@ impl ReaderRegistry for Distant {
     }
 }
 
-/// The stream, where it sees which application calls.
-#[derive(Debug)]
-pub(super) struct Counter {
-    pub(super) inner: Arc<dyn StreamSource>,
-    pub(super) fleet: Fleet,
-    pub(super) registry: MemoryReaderRegistry,
-}
-
-#[async_trait]
-impl StreamSource for Counter {
-    async fn list_streams(&self, table: &TableName) -> Result<Vec<StreamSummary>, SourceError> {
-        self.inner.list_streams(table).await
-    }
-
-    async fn describe_stream(&self, stream: &StreamArn, page: &DescribePage) -> Result<StreamDescription, SourceError> {
-        self.inner.describe_stream(stream, page).await
-    }
-
-    async fn shard_iterator(
-        &self,
-        stream: &StreamArn,
-        shard: &ShardId,
-        position: IteratorPosition,
-    ) -> Result<ShardIterator, SourceError> {
-        self.inner.shard_iterator(stream, shard, position).await
-    }
-
-    async fn get_records(&self, iterator: &ShardIterator, limit: usize) -> Result<RecordsPage, SourceError> {
-        let holders = holders(&self.registry, &self.fleet.stream);
-        let application = &self.fleet.setup.application;
-        self.fleet.watch.see(&Seen::Read { application, holders: Some(&holders) });
-        self.inner.get_records(iterator, limit).await
-    }
+/// The stream, where it sees which application reads it.
+pub(super) fn seen_reading(
+    source: Arc<dyn StreamSource>,
+    fleet: &Fleet,
+    registry: MemoryReaderRegistry,
+) -> FaultySource {
+    let fleet = fleet.clone();
+    FaultySource::new(source, move |op| {
+        if op == SourceOp::GetRecords {
+            let holders = holders(&registry, &fleet.stream);
+            fleet.watch.see(&Seen::Read { application: &fleet.setup.application, holders: Some(&holders) });
+        }
+        None
+    })
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kcl_core::reference::{MemoryLeaseTable, MemoryReaderRegistry, ReferenceStream, StreamOptions};
+use kcl_core::wrap::{FaultySource, LatencySource};
 use kcl_core::{
-    BuildError, DescribePage, EventKind, IteratorPosition, ProcessError, READER_SLOTS, Reader, ReaderPolicy,
-    ReaderRegistry, ReaderSlots, Record, RecordsPage, RegistryError, RegistryErrorKind, Resource, Rt, ShardId,
-    ShardIterator, SlotClaim, SourceError, SourceOp, StreamArn, StreamDescription, StreamSource, StreamSummary,
-    StreamViewType, TableName, Worker, WorkerConfig, WorkerHandle,
+    BuildError, EventKind, ProcessError, READER_SLOTS, Reader, ReaderPolicy, ReaderRegistry, ReaderSlots, Record,
+    RegistryError, RegistryErrorKind, Resource, Rt, SlotClaim, SourceOp, StreamArn, StreamSource, StreamViewType,
+    TableName, Worker, WorkerConfig, WorkerHandle,
 };
 use serde_dynamo::{AttributeValue, Item};
 use sim::{Handle, Node};
@@ -49,45 +49,28 @@ struct Way {
     last_arrival: Mutex<Duration>,
 }
 
-/// The stream at the end of it.
-#[derive(Debug)]
-struct Far {
-    sim: Handle,
-    inner: ReferenceStream,
-    way: Arc<Way>,
-}
-
-#[async_trait::async_trait]
-impl StreamSource for Far {
-    async fn list_streams(&self, table: &TableName) -> Result<Vec<StreamSummary>, SourceError> {
-        self.inner.list_streams(table).await
-    }
-
-    async fn describe_stream(&self, stream: &StreamArn, page: &DescribePage) -> Result<StreamDescription, SourceError> {
-        self.inner.describe_stream(stream, page).await
-    }
-
-    async fn shard_iterator(
-        &self,
-        stream: &StreamArn,
-        shard: &ShardId,
-        position: IteratorPosition,
-    ) -> Result<ShardIterator, SourceError> {
-        self.inner.shard_iterator(stream, shard, position).await
-    }
-
-    async fn get_records(&self, iterator: &ShardIterator, limit: usize) -> Result<RecordsPage, SourceError> {
-        self.sim.sleep(SECOND * self.way.seconds.load(Ordering::Relaxed) as u32).await;
-        *self.way.last_arrival.lock().expect("whole") = self.sim.now();
-        self.inner.get_records(iterator, limit).await
+impl Way {
+    /// The stream at the end of it.
+    fn to(self: Arc<Self>, stream: &ReferenceStream, sim: &Handle) -> LatencySource {
+        let (way, clock) = (self.clone(), sim.clone());
+        let arriving = FaultySource::new(Arc::new(stream.clone()), move |op| {
+            if op == SourceOp::GetRecords {
+                *way.last_arrival.lock().expect("whole") = clock.now();
+            }
+            None
+        });
+        LatencySource::new(Arc::new(arriving), sim.rt(), move |op| match op {
+            SourceOp::GetRecords => SECOND * 2 * self.seconds.load(Ordering::Relaxed) as u32,
+            _ => Duration::ZERO,
+        })
     }
 }
 
 /// A registry that one worker cannot reach for a while.
 #[derive(Debug)]
-struct Cut {
-    inner: MemoryReaderRegistry,
-    cut: Arc<AtomicBool>,
+pub(crate) struct Cut {
+    pub(crate) inner: MemoryReaderRegistry,
+    pub(crate) cut: Arc<AtomicBool>,
 }
 
 impl Cut {
@@ -157,8 +140,7 @@ impl World {
             way: Arc::default(),
         };
         let read = app.read.clone();
-        let far = Far { sim: self.sim.clone(), inner: self.service.clone(), way: app.way.clone() };
-        let source: Arc<dyn StreamSource> = Arc::new(far);
+        let source = Arc::new(app.way.clone().to(&self.service, &self.sim));
         let registry = Arc::new(Cut { inner: self.registry.clone(), cut: app.cut.clone() });
         let builder = Worker::builder(application, source, Arc::new(leases))
             .table("orders")

@@ -18,22 +18,30 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// What was delivered: the stream, and the key.
-type Delivered = Arc<Mutex<Vec<(StreamArn, String)>>>;
+pub(crate) type Delivered = Arc<Mutex<Vec<(StreamArn, String)>>>;
 
 #[derive(Clone)]
-struct World {
-    sim: Handle,
-    service: ReferenceStream,
-    table: TableName,
-    leases: MemoryLeaseTable,
-    registry: MemoryReaderRegistry,
-    delivered: Delivered,
-    told: Arc<Mutex<Vec<(String, EventKind)>>>,
+pub(crate) struct World {
+    pub(crate) sim: Handle,
+    pub(crate) service: ReferenceStream,
+    /// The way to the stream of those that join.
+    pub(crate) source: Arc<dyn StreamSource>,
+    pub(crate) table: TableName,
+    pub(crate) leases: MemoryLeaseTable,
+    pub(crate) registry: MemoryReaderRegistry,
+    /// Their way to the registry.
+    pub(crate) slots: Arc<dyn ReaderRegistry>,
+    pub(crate) delivered: Delivered,
+    pub(crate) told: Arc<Mutex<Vec<(String, EventKind)>>>,
     losses: LossDecision,
+    /// How long their processors take.
+    pub(crate) per_batch: Duration,
 }
 
 struct Recorder {
+    sim: Handle,
     delivered: Delivered,
+    per_batch: Duration,
 }
 
 #[async_trait::async_trait]
@@ -45,6 +53,7 @@ impl RecordProcessor for Recorder {
             };
             (shard.info().stream.clone(), id)
         };
+        self.sim.sleep(self.per_batch).await;
         self.delivered.lock().expect("whole").extend(batch.iter().map(of));
         Ok(())
     }
@@ -52,23 +61,32 @@ impl RecordProcessor for Recorder {
 
 impl World {
     fn new(sim: &Handle) -> (Self, StreamArn) {
+        Self::of(sim, 2)
+    }
+
+    /// A stream of so many shards.
+    pub(crate) fn of(sim: &Handle, shards: usize) -> (Self, StreamArn) {
         let service = ReferenceStream::new(sim.rt(), StreamOptions::unthrottled());
         let table: TableName = "orders".parse().expect("a legal name");
-        let stream = service.create_table(&table, &["id"], StreamViewType::NewAndOldImages, 2).expect("a stream");
+        let stream = service.create_table(&table, &["id"], StreamViewType::NewAndOldImages, shards).expect("a stream");
+        let registry = MemoryReaderRegistry::new();
         let world = Self {
             sim: sim.clone(),
+            source: Arc::new(service.clone()),
             service,
             table,
             leases: MemoryLeaseTable::new(),
-            registry: MemoryReaderRegistry::new(),
+            slots: Arc::new(registry.clone()),
+            registry,
             delivered: Delivered::default(),
             told: Arc::default(),
             losses: LossDecision::StopShard,
+            per_batch: Duration::ZERO,
         };
         (world, stream)
     }
 
-    fn write(&self, name: &str, count: usize) {
+    pub(crate) fn write(&self, name: &str, count: usize) {
         for number in 0..count {
             let mut item = Item::default();
             item.insert("id".to_owned(), AttributeValue::S(format!("{name}-{number}")));
@@ -76,24 +94,23 @@ impl World {
         }
     }
 
-    fn enable(&self) -> StreamArn {
+    pub(crate) fn enable(&self) -> StreamArn {
         self.service.enable_stream(&self.table, StreamViewType::NewAndOldImages, 3).expect("enabled")
     }
 
-    fn join(&self, name: &str) -> Node {
+    pub(crate) fn join(&self, name: &str) -> Node {
         self.join_with(name, |config| config)
     }
 
-    fn join_with(&self, name: &str, configure: impl FnOnce(WorkerConfig) -> WorkerConfig) -> Node {
+    pub(crate) fn join_with(&self, name: &str, configure: impl FnOnce(WorkerConfig) -> WorkerConfig) -> Node {
         let node = self.sim.node(name);
-        let source: Arc<dyn StreamSource> = Arc::new(self.service.clone());
         let losses: Arc<dyn LossPolicy> = Arc::new(self.losses);
-        let delivered = self.delivered.clone();
-        let builder = Worker::builder("sim", source, Arc::new(self.leases.clone()))
+        let (sim, delivered, per_batch) = (self.sim.clone(), self.delivered.clone(), self.per_batch);
+        let builder = Worker::builder("sim", self.source.clone(), Arc::new(self.leases.clone()))
             .table("orders")
             .config(configure(WorkerConfig::default().with_name(name).with_losses(losses)))
-            .reader_registry(Arc::new(self.registry.clone()), "sim".to_owned())
-            .processor(move |_: &ShardInfo| Recorder { delivered: delivered.clone() });
+            .reader_registry(self.slots.clone(), "sim".to_owned())
+            .processor(move |_: &ShardInfo| Recorder { sim: sim.clone(), delivered: delivered.clone(), per_batch });
         let (told, name) = (self.told.clone(), name.to_owned());
         let _main = node.boot(move |rt| async move {
             let worker = builder.rt(rt.clone()).build().await.expect("built");
@@ -119,7 +136,7 @@ impl World {
     }
 
     /// Records delivered of each stream.
-    fn counts(&self) -> BTreeMap<StreamArn, usize> {
+    pub(crate) fn counts(&self) -> BTreeMap<StreamArn, usize> {
         let mut counts = BTreeMap::new();
         for (stream, _) in self.delivered.lock().expect("whole").iter() {
             *counts.entry(stream.clone()).or_default() += 1;
@@ -128,7 +145,7 @@ impl World {
     }
 
     /// The streams that followed others, as each worker told it.
-    fn replaced(&self) -> Vec<(StreamArn, StreamArn)> {
+    pub(crate) fn replaced(&self) -> Vec<(StreamArn, StreamArn)> {
         let told = self.told.lock().expect("whole");
         let replaced = told.iter().filter_map(|(_, kind)| match kind {
             EventKind::StreamReplaced { old, new } => Some((old.clone(), new.clone())),
@@ -137,12 +154,12 @@ impl World {
         replaced.collect()
     }
 
-    fn count(&self, such: impl Fn(&EventKind) -> bool) -> usize {
+    pub(crate) fn count(&self, such: impl Fn(&EventKind) -> bool) -> usize {
         self.told.lock().expect("whole").iter().filter(|(_, kind)| such(kind)).count()
     }
 
     /// All of the first stream were delivered before any of the second.
-    fn in_order(&self, first: &StreamArn) -> bool {
+    pub(crate) fn in_order(&self, first: &StreamArn) -> bool {
         let delivered = self.delivered.lock().expect("whole");
         let last = delivered.iter().rposition(|(stream, _)| stream == first);
         let next = delivered.iter().position(|(stream, _)| stream != first);
