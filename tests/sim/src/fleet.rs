@@ -6,7 +6,7 @@ mod network;
 mod owners;
 mod sink;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,9 +17,9 @@ use futures::FutureExt as _;
 use kcl_core::reference::{MemoryLeaseTable, ReferenceStream, ShardView, StreamOptions};
 use kcl_core::wrap::{CountingLeaseTable, LatencyLeaseTable, ObservedLeaseTable};
 use kcl_core::{
-    BuildError, Checkpoint, FailurePolicy, Lease, LeaseTable, Liveness, LossDecision, ProcessError, RecordProcessor,
-    RecordProcessorFactory, Report, Rt, RunError, ShardId, ShardInfo, StartPosition, StreamArn, StreamSource,
-    StreamViewType, TableName, TaskClass, Worker, WorkerBuilder, WorkerConfig, WorkerHandle,
+    BuildError, Checkpoint, FailurePolicy, Lease, LeaseCounter, LeaseTable, Liveness, LossDecision, ProcessError,
+    RecordProcessor, RecordProcessorFactory, Report, Rt, RunError, ShardId, ShardInfo, StartPosition, StreamArn,
+    StreamSource, StreamViewType, TableName, TaskClass, Worker, WorkerBuilder, WorkerConfig, WorkerHandle,
 };
 use serde_dynamo::{AttributeValue, Item};
 
@@ -35,8 +35,8 @@ use crate::invariant::records::{Truth, Verdict};
 use crate::invariant::{Ending, Watch};
 use crate::world::{self, Conduct, RecordingProcessor, Script};
 
-/// Keys of leases.
-type Rewound = Arc<Mutex<BTreeSet<String>>>;
+/// The counters that an operator left, by the keys of leases.
+type Rewound = Arc<Mutex<BTreeMap<String, LeaseCounter>>>;
 
 type WrapSource = dyn Fn(Arc<dyn StreamSource>) -> Arc<dyn StreamSource> + Send + Sync;
 
@@ -213,8 +213,9 @@ fn observed(
         // The table in memory answers at once.
         let Some(Ok(Some(lease))) = leases.get(&key).now_or_never() else { return };
         owners.note(sim.now(), &lease);
-        let resumed = rewound.lock().unwrap_or_else(PoisonError::into_inner).remove(&call.subject);
-        if resumed {
+        let mut rewound = rewound.lock().unwrap_or_else(PoisonError::into_inner);
+        if rewound.get(&call.subject).is_some_and(|left| *left != lease.counter) {
+            rewound.remove(&call.subject);
             history.record(sim.now(), Session::WORLD, &lease.shard, Event::Resumed);
         }
         let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -379,7 +380,7 @@ impl Fleet {
     pub fn operators_table(&self) -> Arc<dyn LeaseTable> {
         let (sim, history, rewound) = (self.sim.clone(), self.history.clone(), self.rewound.clone());
         self.watch.operators_table(self.leases.clone(), move |lease| {
-            rewound.lock().unwrap_or_else(PoisonError::into_inner).insert(lease.key.to_string());
+            rewound.lock().unwrap_or_else(PoisonError::into_inner).insert(lease.key.to_string(), lease.counter);
             history.record(sim.now(), Session::WORLD, &lease.shard, Event::Rewound(lease.checkpoint));
         })
     }

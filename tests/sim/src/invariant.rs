@@ -308,7 +308,7 @@ impl Watch {
         Arc::new(table::Watched { inner, watch: self.clone(), operated: None })
     }
 
-    /// The lease table as an operator writes it, who may do what no worker may; each lease that he has taken back is told as he left it.
+    /// The lease table as an operator writes it, who may do what no worker may; each lease that he has written is told as he left it.
     #[must_use]
     pub fn operators_table(
         &self,

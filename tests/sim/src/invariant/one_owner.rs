@@ -106,7 +106,8 @@ impl Invariant for OneOwner {
                 self.called(session, &opened.shard)
             }
             Seen::Lost { session, shard, why: why @ (LeaseLost::Taken | LeaseLost::Deleted) } => {
-                let still = self.called(*session, shard).is_ok() && self.owners.contains_key(*shard);
+                let operated = self.operated.contains(*shard);
+                let still = !operated && self.called(*session, shard).is_ok() && self.owners.contains_key(*shard);
                 match still && self.sessions.contains_key(session) {
                     true => {
                         Err(format!("session {} was told that {shard} is {why:?}, and it is still its own", session.0))
@@ -173,6 +174,7 @@ mod tests {
         bench.fine(&Seen::Operated { shard: &shard });
         let operated = lease("s", 2, Some("operator/1"));
         bench.fine(&Seen::Lease { before: Some(&a), after: Some(&operated) });
+        bench.fine(&Seen::Lost { session: Session(1), shard: &shard, why: LeaseLost::Taken });
         bench.fine(&bench.line(1, "s", Event::Returned).seen());
         let b = lease("s", 3, Some("b/1"));
         bench.wrong(&Seen::Lease { before: Some(&operated), after: Some(&b) }, "believes to own it");

@@ -179,9 +179,7 @@ impl<'a> Judge<'a> {
         if self.closed.contains(&entry.session) && !matches!(entry.event, Event::Lost(..) | Event::LostThrough(..)) {
             faults.push(Fault::CallAfterClose);
         }
-        if entry.event == Event::Opened {
-            faults.extend(self.unfinished_parent(&entry.shard).map(Fault::ChildBeforeParent));
-        }
+        let unfinished = self.unfinished_parent(&entry.shard);
         let Some(shard) = self.shards.get_mut(&entry.shard) else {
             // A shard that was never written to.
             if let Event::Delivered(number) = entry.event {
@@ -199,7 +197,10 @@ impl<'a> Judge<'a> {
             }
         }
         match &entry.event {
-            Event::Opened => shard.session = Some((entry.session, None)),
+            Event::Opened => {
+                faults.extend(unfinished.map(Fault::ChildBeforeParent));
+                shard.session = Some((entry.session, None));
+            }
             Event::Delivered(number) => {
                 faults.extend(shard.overlap(entry.session));
                 faults.extend(shard.delivered(entry.session, *number, &mut self.verdict));

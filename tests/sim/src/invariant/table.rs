@@ -18,7 +18,7 @@ type Told = dyn Fn(&Lease) + Send + Sync;
 pub(super) struct Watched {
     pub(super) inner: MemoryLeaseTable,
     pub(super) watch: Watch,
-    /// Who writes is an operator; told of every lease that is taken back.
+    /// Who writes is an operator; told of every lease that he has written.
     pub(super) operated: Option<Box<Told>>,
 }
 
@@ -34,11 +34,9 @@ impl Watched {
     }
 
     fn told(&self, before: Option<&Lease>, after: Option<&Lease>) {
-        if let (Some(rewound), Some(before), Some(after)) = (&self.operated, before, after) {
+        if let (Some(rewound), Some(_), Some(after)) = (&self.operated, before, after) {
             self.watch.see(&Seen::Operated { shard: &after.shard });
-            if after.checkpoint != before.checkpoint || !after.evicted {
-                rewound(after);
-            }
+            rewound(after);
         }
         self.watch.see(&Seen::Lease { before, after });
     }

@@ -188,18 +188,14 @@ impl Plan {
             + if self.is_rewound() { self.busy } else { Duration::ZERO }
     }
 
-    /// The time for what may wait for a fleet that was away: one shard after the other may have it all.
+    /// The time for what may wait for a fleet that was away, or died too often to read: one shard after the other may have it all.
     fn backlog(&self) -> Duration {
-        if !self.faults.iter().any(|event| matches!(event.fault, Fault::Outage { .. })) {
-            return Duration::ZERO;
-        }
         let records = self.busy.as_nanos() / self.writes.every.as_nanos().max(1);
-        let batch = u128::try_from(self.config.batch_size).unwrap_or(u128::MAX).max(1);
         let times = |count: u128| u32::try_from(count).unwrap_or(u32::MAX);
-        let page = u128::try_from(self.service.page_records).unwrap_or(u128::MAX).max(1);
+        let together = u128::try_from(self.config.batch_size.min(self.service.page_records)).unwrap_or(u128::MAX);
+        let batches = times(records / together.max(1));
         // Up to half of the pages are empty.
-        let calls = times(records / page).saturating_mul(2);
-        self.per_batch * times(records / batch) + Duration::from_secs(1) * calls / self.config.calls_per_second.max(1)
+        self.per_batch * batches + Duration::from_secs(2) * batches / self.config.calls_per_second.max(1)
     }
 
     /// Whether an operator takes shards back: then they are read again.

@@ -228,6 +228,18 @@ fn what_an_operator_took_back_is_to_be_delivered_again_and_its_owner_may_not_kno
 }
 
 #[test]
+fn a_child_may_be_opened_by_an_owner_who_does_not_know_yet_that_it_was_taken_back_with_its_parent() {
+    let back = || {
+        let parent = [vec![Event::Opened], given(1..=4), vec![Event::Ended]].concat();
+        let both = Story::new().then(1, "parent", parent).then(0, "parent", [Event::Rewound(Checkpoint::TrimHorizon)]);
+        both.then(0, "child", [Event::Rewound(Checkpoint::TrimHorizon)])
+    };
+    assert_eq!(back().then(2, "child", [Event::Opened]).judge().violations, []);
+    let resumed = back().then(0, "child", [Event::Resumed]).then(2, "child", [Event::Opened]);
+    assert_eq!(resumed.fault(), Fault::ChildBeforeParent(id("parent")));
+}
+
+#[test]
 fn what_the_sink_has_taken_may_be_recorded() {
     let story = |aside: Vec<Event>| {
         let begun = Story::new().then(1, "parent", [vec![Event::Opened], given(1..=2)].concat());
