@@ -13,6 +13,7 @@ mod plan;
 mod strip;
 mod view;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -160,9 +161,7 @@ impl Admin {
 
     async fn rewind_from(&self, mut table: Table, key: &LeaseKey, to: RewindTo) -> Result<Vec<Rewound>, AdminError> {
         for _ in 0..ROUNDS {
-            // A scan is a moment old, and owners write often.
-            let lineage = plan::lineage_of(&table.leases, key)?;
-            self.access.refresh(&mut table, &lineage).await?;
+            self.refresh_lineage(&mut table, key).await?;
             let steps = plan::rewind(&table.leases, key, to)?;
             if steps.is_empty() {
                 return Ok(Vec::new());
@@ -188,6 +187,19 @@ impl Admin {
             }
         }
         Err(AdminError::Contended { key: key.clone() })
+    }
+
+    /// Reads a lease and all that continue it anew: a scan is a moment old, and owners write often.
+    async fn refresh_lineage(&self, table: &mut Table, key: &LeaseKey) -> Result<(), AdminError> {
+        let mut fresh = BTreeSet::new();
+        loop {
+            let mut stale = plan::named_lineage_of(&table.leases, key)?;
+            stale.retain(|key| fresh.insert(key.clone()));
+            if stale.is_empty() {
+                return Ok(());
+            }
+            self.access.refresh(table, &stale).await?;
+        }
     }
 
     /// Makes the owner of a lease let go: it is refused with its next write and stops. The lease is taken once it has expired, by `to`

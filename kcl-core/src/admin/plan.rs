@@ -26,6 +26,20 @@ pub(super) fn lineage_of(leases: &Leases, key: &LeaseKey) -> Result<Vec<LeaseKey
     Ok(lineage)
 }
 
+/// A lease, all that continue it, and the children that they name and no scan has shown yet: a scan takes a while, and a parent may
+/// have been finished in the midst of it.
+pub(super) fn named_lineage_of(leases: &Leases, key: &LeaseKey) -> Result<Vec<LeaseKey>, AdminError> {
+    let mut lineage = lineage_of(leases, key)?;
+    let parents = lineage.iter().filter_map(|key| leases.get(key));
+    let named = parents.flat_map(|parent| {
+        let keys = parent.children.iter().map(|child| format!("{}{child}", parent.key_prefix()));
+        keys.filter_map(|key| key.parse::<LeaseKey>().ok()).filter(|key| !leases.contains_key(key))
+    });
+    let named: BTreeSet<LeaseKey> = named.collect();
+    lineage.extend(named);
+    Ok(lineage)
+}
+
 pub(super) fn continues(child: &Lease, parent: &Lease) -> bool {
     child.parents.contains(&parent.shard) && child.key_prefix() == parent.key_prefix()
 }

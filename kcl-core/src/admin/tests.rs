@@ -309,9 +309,9 @@ fn a_worker_whose_leases_do_not_show_that_it_lives_is_evicted_with_its_lease() {
         for call in [0, 1] {
             let table = lineage(mode).await;
             put(&table, "c", Some("b"), at(30), Some("x"));
-            table.register_worker(&worker("x"), 100).await.expect("registered");
             // Scans do not show the owner's item yet.
             table.set_scan_lag(1);
+            table.register_worker(&worker("x"), 100).await.expect("registered");
             if call == 0 {
                 admin(&table).release(&key("c"), None).await.map(drop).expect("done");
             } else {
@@ -319,6 +319,22 @@ fn a_worker_whose_leases_do_not_show_that_it_lives_is_evicted_with_its_lease() {
             }
             assert_eq!((state_of(&table, "x").await, state_of(&table, "w").await), (expected, WorkerState::Live));
         }
+    });
+}
+
+#[test]
+fn a_child_that_was_made_while_the_table_was_scanned_is_taken_back_with_its_parent() {
+    in_both_modes(async |mode| {
+        let table = lineage(mode).await;
+        let c = get(&table, "c");
+        let child = |shard: &str| NewLease { owner: c.owner.clone(), ..new_lease(shard, Some("c")) };
+        // Scans do not show yet what the finish has written.
+        table.set_scan_lag(3);
+        table.finish(&c.key, &c.guard(), &[child("e"), child("f")]).await.expect("finished");
+        let rewound = admin(&table).rewind(&key("b"), RewindTo::TrimHorizon).await.expect("done");
+        let shards: Vec<&str> = rewound.iter().map(|one| one.shard.as_str()).collect();
+        assert_eq!(shards, ["b", "c", "e", "f"]);
+        assert!(get(&table, "e").evicted && get(&table, "f").evicted);
     });
 }
 
