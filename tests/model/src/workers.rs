@@ -2,6 +2,7 @@
 //! the model's steps bring, and must decide what the model allows.
 
 mod look;
+mod tally;
 mod told;
 
 use std::collections::BTreeSet;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use kcl_core::{KeyForm, Lease, LeaseKey, Stamp, StreamArn, WorkerId, WorkerItem, WorkerState};
 
 use look::Look;
+pub use tally::Tally;
 
 use crate::contract::Liveness;
 use crate::engine::{self, owners_clock, watchers_clock};
@@ -87,41 +89,6 @@ impl Plant {
 
 /// Steps that a stale look may lag behind.
 const LAG: usize = 6;
-
-/// How often the engine decided, and how.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// A validity that both have.
-    pub valid: usize,
-    /// A validity that the model has and the engine has not.
-    pub stricter: usize,
-    /// A refused write that both go on from.
-    pub found: usize,
-    /// A lease that the engine takes.
-    pub takes: usize,
-    /// A lease whose owner is gone, or has let it expire, in both.
-    pub expired: usize,
-    /// A lease in its own name that the engine takes up.
-    pub own: usize,
-    /// A hand-over or an eviction of the engine's plan.
-    pub moves: usize,
-    /// A fence or a deletion that the engine writes.
-    pub farewells: usize,
-}
-
-impl Tally {
-    /// Adds those of another walk.
-    pub fn add(&mut self, other: &Self) {
-        self.valid += other.valid;
-        self.stricter += other.stricter;
-        self.found += other.found;
-        self.takes += other.takes;
-        self.expired += other.expired;
-        self.own += other.own;
-        self.moves += other.moves;
-        self.farewells += other.farewells;
-    }
-}
 
 /// The workers of one walk.
 #[derive(Debug)]
