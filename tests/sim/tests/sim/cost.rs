@@ -73,6 +73,7 @@ impl Idle {
                 let config = config.with_lease_duration(Duration::from_secs_f64(self.d));
                 let config = config.with_observe_every(Duration::from_secs_f64(self.o));
                 config
+                    .with_discover_every(Duration::from_secs_f64(self.discover))
                     .with_poll_every(Duration::from_secs(60))
                     .with_poll_idle(Duration::from_secs(60))
                     .with_tick_every(Duration::from_secs(60))
@@ -95,11 +96,12 @@ impl Idle {
 #[test]
 fn the_documented_formulas_are_what_is_counted() {
     for mode in [Liveness::PerLease, Liveness::PerWorker] {
-        for (workers, leases) in [(1, 8), (3, 24), (10, 60), (40, 80)] {
-            let fleet = Idle::new(mode, workers, leases);
+        let usual = [(1, 8), (3, 24), (10, 60), (40, 80)].map(|(workers, leases)| Idle::new(mode, workers, leases));
+        let rarer = Idle { d: 30.0, o: 4.0, discover: 90.0, ..Idle::new(mode, 10, 60) };
+        for fleet in usual.into_iter().chain([rarer]) {
             let formulas = [fleet.writes(), fleet.scans(), fleet.point_reads()];
             let counted = fleet.counted();
-            println!("{mode:?} {workers} workers {leases} leases: counted {counted:.0?}, formula {formulas:.0?}");
+            println!("{fleet:?}: counted {counted:.0?}, formula {formulas:.0?}");
             for (counted, formula) in counted.into_iter().zip(formulas) {
                 assert!((counted - formula).abs() <= 0.05 * formula + 100.0, "{fleet:?}: {counted} for {formula}");
             }
