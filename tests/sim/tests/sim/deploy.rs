@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use kcl_core::Liveness;
 use sim::fleet::{Fleet, Member, Setup};
 use sim::world::Workload;
-use sim::{Handle, seeds};
+use sim::{Handle, in_both_modes};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A fleet of four at rest, with two shards for each.
-async fn fleet_of_four(sim: &Handle) -> (Fleet, Vec<Member>) {
-    let fleet = Setup::new(8).build(sim);
+async fn fleet_of_four(sim: &Handle, mode: Liveness) -> (Fleet, Vec<Member>) {
+    let fleet = Setup::new(8).under(mode).build(sim);
     let workers: Vec<Member> = ["a", "b", "c", "d"].iter().map(|name| fleet.join(name)).collect();
     sim.sleep(100 * SECOND).await;
     assert!(workers.iter().all(|worker| worker.owned().len() == 2));
@@ -34,9 +35,9 @@ async fn check(fleet: &Fleet, new: &[Member], began: Duration, most: usize, seed
 
 #[test]
 fn a_deploy_that_starts_a_worker_before_it_stops_one_moves_each_shard_once() {
-    for seed in seeds(10) {
+    for (mode, seed) in in_both_modes(5) {
         sim::run(seed, |sim| async move {
-            let (fleet, mut old) = fleet_of_four(&sim).await;
+            let (fleet, mut old) = fleet_of_four(&sim, mode).await;
             let (began, mut new) = (sim.now(), Vec::new());
             for name in ["e", "f", "g", "h"] {
                 new.push(fleet.join(name));
@@ -51,9 +52,9 @@ fn a_deploy_that_starts_a_worker_before_it_stops_one_moves_each_shard_once() {
 
 #[test]
 fn a_deploy_that_stops_a_worker_before_it_starts_one_moves_few_shards_twice() {
-    for seed in seeds(10) {
+    for (mode, seed) in in_both_modes(5) {
         sim::run(seed, |sim| async move {
-            let (fleet, mut old) = fleet_of_four(&sim).await;
+            let (fleet, mut old) = fleet_of_four(&sim, mode).await;
             let (began, mut new) = (sim.now(), Vec::new());
             for name in ["e", "f", "g", "h"] {
                 assert_eq!(old.remove(0).stop().await.abandoned, 0);
@@ -68,9 +69,9 @@ fn a_deploy_that_stops_a_worker_before_it_starts_one_moves_few_shards_twice() {
 
 #[test]
 fn a_deploy_that_replaces_all_workers_at_once_moves_hardly_a_shard_twice() {
-    for seed in seeds(10) {
+    for (mode, seed) in in_both_modes(5) {
         sim::run(seed, |sim| async move {
-            let (fleet, old) = fleet_of_four(&sim).await;
+            let (fleet, old) = fleet_of_four(&sim, mode).await;
             let began = sim.now();
             let new: Vec<Member> = ["e", "f", "g", "h"].iter().map(|name| fleet.join(name)).collect();
             sim.sleep(5 * SECOND).await;

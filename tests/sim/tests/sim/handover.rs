@@ -51,9 +51,9 @@ fn check_gaps(fleet: &Fleet, since: Duration, moved: usize, bound: Duration, see
 
 #[test]
 fn the_shards_of_a_worker_that_stops_are_read_on_within_a_fifth_of_a_second_and_a_poll() {
-    for seed in seeds(10) {
+    for (mode, seed) in in_both_modes(5) {
         sim::run(seed, |sim| async move {
-            let fleet = Setup::new(9).build(&sim);
+            let fleet = Setup::new(9).under(mode).build(&sim);
             let [a, b, c] = ["a", "b", "c"].map(|name| fleet.join(name));
             sim.sleep(100 * SECOND).await;
             keep_writing(&sim, &fleet, 30 * SECOND);
@@ -73,9 +73,9 @@ fn the_shards_of_a_worker_that_stops_are_read_on_within_a_fifth_of_a_second_and_
 
 #[test]
 fn the_shards_that_a_joining_worker_gets_are_read_on_within_a_fifth_of_a_second_and_a_poll() {
-    for seed in seeds(10) {
+    for (mode, seed) in in_both_modes(5) {
         sim::run(seed, |sim| async move {
-            let fleet = Setup::new(9).build(&sim);
+            let fleet = Setup::new(9).under(mode).build(&sim);
             let [a, b] = ["a", "b"].map(|name| fleet.join(name));
             sim.sleep(100 * SECOND).await;
             keep_writing(&sim, &fleet, 40 * SECOND);
@@ -92,9 +92,9 @@ fn the_shards_that_a_joining_worker_gets_are_read_on_within_a_fifth_of_a_second_
 
 #[test]
 fn two_workers_that_stop_at_once_hand_everything_to_those_who_stay() {
-    for seed in seeds(10) {
+    for (mode, seed) in in_both_modes(5) {
         sim::run(seed, |sim| async move {
-            let fleet = Setup::new(8).build(&sim);
+            let fleet = Setup::new(8).under(mode).build(&sim);
             let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| fleet.join(name));
             sim.sleep(100 * SECOND).await;
             keep_writing(&sim, &fleet, 30 * SECOND);

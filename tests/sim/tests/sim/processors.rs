@@ -12,7 +12,7 @@ use kcl_core::{
 };
 use sim::fleet::{Fleet, Setup};
 use sim::world::{Call, Conduct, Script};
-use sim::{Event, Session, seeds};
+use sim::{Event, Session, in_both_modes, seeds};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -202,18 +202,20 @@ fn a_processor_that_hangs_for_ever_holds_up_its_own_shard_only_and_loses_nothing
 
 #[test]
 fn a_processor_that_hangs_gives_its_shard_to_a_worker_that_wants_it() {
-    sim::run(6, |sim| async move {
-        let fleet = Setup::new(2).build(&sim);
-        let _a = fleet.join_scripted("a", script(|_, _| std::future::pending()));
-        sim.sleep(5 * SECOND).await;
-        fleet.write(100, 100);
-        sim.sleep(5 * SECOND).await;
-        let b = fleet.join("b");
-        sim.sleep(300 * SECOND).await;
-        assert_eq!(b.owned().len(), 1);
-        let verdict = fleet.verdict();
-        assert!(verdict.is_complete() && verdict.repeated > 0, "{verdict}");
-    });
+    for (mode, seed) in in_both_modes(3) {
+        sim::run(seed, |sim| async move {
+            let fleet = Setup::new(2).under(mode).build(&sim);
+            let _a = fleet.join_scripted("a", script(|_, _| std::future::pending()));
+            sim.sleep(5 * SECOND).await;
+            fleet.write(100, 100);
+            sim.sleep(5 * SECOND).await;
+            let b = fleet.join("b");
+            sim.sleep(300 * SECOND).await;
+            assert_eq!(b.owned().len(), 1, "{mode:?}, seed {seed}");
+            let verdict = fleet.verdict();
+            assert!(verdict.is_complete() && verdict.repeated > 0, "{verdict}");
+        });
+    }
 }
 
 #[test]
