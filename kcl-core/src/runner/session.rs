@@ -291,25 +291,33 @@ impl Session {
 
     /// Reads a worker's item.
     pub(super) async fn ask_for(self: Arc<Self>, id: WorkerId, asked: Reply) -> Done {
-        let item = self.access.tried(TRIES, || self.access.table.worker(&id)).await;
+        let item = self.item_of(&id).await;
+        Done::Worker(WorkerAnswer { id, asked, item, fenced_by_me: false })
+    }
+
+    async fn item_of(&self, id: &WorkerId) -> Option<Option<WorkerItem>> {
+        let item = self.access.tried(TRIES, || self.access.table.worker(id)).await;
         if let Err(error) = &item {
             tracing::debug!(%error, worker = %id, "the item of a worker could not be read");
         }
-        Done::Worker(WorkerAnswer { id, asked, item: item.ok(), fenced_by_me: false })
+        item.ok()
     }
 
     /// Evicts or fences a worker that is still as it was seen.
     pub(super) async fn mark(self: Arc<Self>, worker: WorkerItem, state: WorkerState, asked: Reply) -> Done {
-        match self.access.bounded(self.access.table.write_worker(&worker, state)).await {
-            Ok(item) => {
-                let (id, fenced_by_me) = (worker.id, state == WorkerState::Fenced);
-                Done::Worker(WorkerAnswer { id, asked, item: Some(Some(item)), fenced_by_me })
-            }
+        let (item, applied) = match self.access.bounded(self.access.table.write_worker(&worker, state)).await {
+            Ok(item) => (Some(Some(item)), true),
             Err(error) => {
                 tracing::debug!(%error, worker = %worker.id, ?state, "not marked");
-                self.ask_for(worker.id, asked).await
+                let item = self.item_of(&worker.id).await;
+                // Two who both believe that it was theirs do no harm, and none would leave what it held to the next rare look.
+                let as_written =
+                    matches!(&item, Some(Some(item)) if (item.state, item.counter) == (state, worker.counter.next()));
+                (item, error.is_unknown() && as_written)
             }
-        }
+        };
+        let fenced_by_me = applied && state == WorkerState::Fenced;
+        Done::Worker(WorkerAnswer { id: worker.id, asked, item, fenced_by_me })
     }
 
     pub(super) fn spawn_keeper(&self, tenure: Tenure, setting: &StreamSetting) -> (Arc<Holding>, TaskHandle<()>) {

@@ -1,10 +1,13 @@
 //! How long a shard waits when its worker dies, in small and in large fleets.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use kcl_core::wrap::{FaultyLeaseTable, LeaseFault, LeaseOperation};
 use kcl_core::{Liveness, ShardId};
-use sim::fleet::{Member, Setup};
+use sim::fleet::{Fleet, Member, Network, Place, Setup};
+use sim::world::RecordingProcessor;
 use sim::{Event, in_both_modes};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -12,12 +15,23 @@ const D: Duration = Duration::from_secs(10);
 
 /// The times from the death of `dead` workers to the first call of a processor for each shard that they had, in order.
 fn take_over(mode: Liveness, seed: u64, workers: usize, shards: usize, dead: usize) -> Vec<Duration> {
+    take_over_of(mode, seed, workers, shards, dead, |fleet, name| fleet.join(name))
+}
+
+fn take_over_of(
+    mode: Liveness,
+    seed: u64,
+    workers: usize,
+    shards: usize,
+    dead: usize,
+    join: impl Fn(&Fleet, &str) -> Member + 'static,
+) -> Vec<Duration> {
     sim::run(seed, move |sim| async move {
         let calm = |config: kcl_core::WorkerConfig| {
             config.with_poll_every(5 * SECOND).with_poll_idle(60 * SECOND).with_tick_every(60 * SECOND)
         };
         let fleet = Setup::new(shards).configure(calm).under(mode).build(&sim);
-        let mut workers: Vec<Member> = (0..workers).map(|n| fleet.join(&format!("w{n:03}"))).collect();
+        let mut workers: Vec<Member> = (0..workers).map(|n| join(&fleet, &format!("w{n:03}"))).collect();
         sim.sleep(200 * SECOND + SECOND * (seed as u32) / 7).await;
         let mut orphans: BTreeSet<ShardId> = BTreeSet::new();
         for n in 0..dead {
@@ -55,6 +69,30 @@ fn a_death_is_noticed_as_fast_in_a_large_fleet_as_in_a_small_one() {
             println!("{mode:?} {workers} workers {shards} shards: {first:?} to {last:?}");
             assert!(last <= D + SECOND + SECOND / 5, "{mode:?} seed {seed} {workers} workers: {last:?}");
         }
+    }
+}
+
+/// A worker that is never told what became of a write to the item of another.
+fn join_half_deaf(fleet: &Fleet, name: &str) -> Member {
+    let (table, source) = fleet.services();
+    let own = format!("{name}/");
+    let table = FaultyLeaseTable::new(table, fleet.sim.rt(), move |call| {
+        match call.operation == LeaseOperation::WriteWorker && !call.subject.starts_with(&own) {
+            true => LeaseFault::ReplyLost,
+            false => LeaseFault::None,
+        }
+    });
+    let place = Place { node: fleet.sim.node(name), name, table: Arc::new(table), source, registry: None };
+    fleet.join_at(place, Network::new(&fleet.sim, name), |rt| {
+        RecordingProcessor::factory(&fleet.sim, rt, &fleet.history, fleet.setup.conduct)
+    })
+}
+
+#[test]
+fn a_death_is_noticed_as_fast_where_the_one_that_fences_is_not_answered() {
+    for (mode, seed) in in_both_modes(3) {
+        let times = take_over_of(mode, seed, 30, 120, 1, join_half_deaf);
+        assert!(times[times.len() - 1] <= D + SECOND + SECOND / 5, "{mode:?} seed {seed}: {times:?}");
     }
 }
 
