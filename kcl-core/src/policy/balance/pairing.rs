@@ -5,7 +5,7 @@
 //! one lease while it is given another finds that late. Each lease and each receiver like each other as much as a hash of both says, and the
 //! pairs that like each other most come first: a pair that is done takes nothing from the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 /// A lease that moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,9 +19,6 @@ pub(super) struct Moving {
     /// Who was to get it.
     pub(super) to: usize,
 }
-
-/// More pairs than these are left as they are: it costs the receivers a look.
-const MOST_PAIRS: usize = 100_000;
 
 /// The receivers of these leases, in their order. `receivers` has a hash of each worker's id.
 pub(super) fn paired(moving: &[Moving], receivers: &[u64]) -> Vec<usize> {
@@ -41,28 +38,53 @@ pub(super) fn paired(moving: &[Moving], receivers: &[u64]) -> Vec<usize> {
 }
 
 /// Nothing where one would be left over.
+///
+/// The pairs are found without looking at all of them: each lease asks the receivers in the order in which it likes them, and a receiver
+/// that is full lets go of the one that it likes least. What comes out is the same.
 fn paired_in_class(moving: &[Moving], members: &[usize], receivers: &[u64]) -> Option<Vec<(usize, usize)>> {
-    let mut room: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut rooms: BTreeMap<usize, Room> = BTreeMap::new();
     for lease in members {
-        *room.entry(moving[*lease].to).or_default() += 1;
+        rooms.entry(moving[*lease].to).or_default().size += 1;
     }
-    if room.len() < 2 || members.len().saturating_mul(room.len()) > MOST_PAIRS {
+    if rooms.len() < 2 {
         return None;
     }
-    let liking = |lease: usize, to: usize| mixed(moving[lease].lease ^ receivers[to].rotate_left(32));
-    let pairs = members.iter().flat_map(|lease| room.keys().map(|to| (liking(*lease, *to), *lease, *to)));
-    let mut pairs: Vec<(u64, usize, usize)> = pairs.filter(|(_, lease, to)| moving[*lease].from != *to).collect();
-    pairs.sort_unstable_by_key(|(liking, lease, to)| (*liking, moving[*lease].lease, *to));
-    let mut free: Vec<bool> = vec![true; moving.len()];
-    let mut made = Vec::with_capacity(members.len());
-    for (_, lease, to) in pairs {
-        let Some(left) = room.get_mut(&to).filter(|left| **left > 0) else { continue };
-        if std::mem::take(&mut free[lease]) {
-            *left -= 1;
-            made.push((lease, to));
+    let receivers: Vec<(usize, u64)> = rooms.keys().map(|to| (*to, receivers[*to].rotate_left(32))).collect();
+    let mut rooms: Vec<Room> = rooms.into_values().collect();
+    // The room that a lease likes best of those that it likes less than the last it was in.
+    let next = |lease: usize, last: Option<(u64, usize)>| {
+        let moving = &moving[lease];
+        let others = receivers.iter().enumerate().filter(|(_, (to, _))| *to != moving.from);
+        let liked = others.map(|(n, (_, receiver))| (mixed(moving.lease ^ receiver), n));
+        liked.filter(|liking| last.is_none_or(|last| *liking > last)).min()
+    };
+    for lease in members {
+        let mut asking = (*lease, None);
+        loop {
+            let (lease, last) = asking;
+            let (liking, room) = next(lease, last)?;
+            let full = &mut rooms[room];
+            full.taken.push((liking, moving[lease].lease, lease));
+            if full.taken.len() <= full.size {
+                break;
+            }
+            let Some((liking, _, left_over)) = full.taken.pop() else { break };
+            asking = (left_over, Some((liking, room)));
         }
     }
-    (made.len() == members.len()).then_some(made)
+    let taken = |(room, (to, _)): (Room, &(usize, u64))| {
+        let to = *to;
+        room.taken.into_iter().map(move |(_, _, lease)| (lease, to))
+    };
+    Some(rooms.into_iter().zip(&receivers).flat_map(taken).collect())
+}
+
+/// What one receiver gets.
+#[derive(Default)]
+struct Room {
+    size: usize,
+    /// How much it and the lease like each other (the lower, the more), the lease, and its place; the one that it likes least first.
+    taken: BinaryHeap<(u64, u64, usize)>,
 }
 
 /// The same in every build, so that workers of different versions agree (FNV-1a).
@@ -111,6 +133,44 @@ mod tests {
             let rest: Vec<Moving> = left.iter().zip(tos).map(|(n, to)| Moving { to, ..moving[*n] }).collect();
             let expected: Vec<usize> = left.iter().map(|n| first[*n]).collect();
             assert_eq!(paired(&rest, &workers), expected, "{left:?}");
+        }
+    }
+
+    /// The pairs that like each other most come first: what is promised, pair by pair.
+    fn pair_by_pair(moving: &[Moving], receivers: &[u64]) -> Vec<usize> {
+        let mut room: BTreeMap<usize, usize> = BTreeMap::new();
+        moving.iter().for_each(|lease| *room.entry(lease.to).or_default() += 1);
+        let liking = |lease: &Moving, to: usize| mixed(lease.lease ^ receivers[to].rotate_left(32));
+        let pairs = moving.iter().enumerate().flat_map(|(n, lease)| room.keys().map(move |to| (n, lease, *to)));
+        let pairs = pairs.filter(|(_, lease, to)| lease.from != *to);
+        let mut pairs: Vec<_> = pairs.map(|(n, lease, to)| (liking(lease, to), n, to)).collect();
+        pairs.sort_unstable();
+        let mut made = vec![None; moving.len()];
+        for (_, n, to) in pairs {
+            let left = room.get_mut(&to).expect("a receiver");
+            if made[n].is_none() && *left > 0 {
+                *left -= 1;
+                made[n] = Some(to);
+            }
+        }
+        let made: Option<Vec<usize>> = made.into_iter().collect();
+        made.unwrap_or_else(|| moving.iter().map(|lease| lease.to).collect())
+    }
+
+    #[test]
+    fn the_pairs_that_like_each_other_most_come_first() {
+        let workers = workers(12);
+        for seed in 0..300_usize {
+            // Some give and get.
+            let (givers, leases) = (2 + seed % 7, 1 + seed % 90);
+            let moving = |n: usize| {
+                let drawn = usize::from(mixed((seed * 1000 + n) as u64) as u16);
+                let from = drawn % givers;
+                let to = 4 + drawn / givers % 8;
+                lease(seed * 1000 + n, from, if to == from { 11 } else { to })
+            };
+            let moving: Vec<Moving> = (0..leases).map(moving).collect();
+            assert_eq!(paired(&moving, &workers), pair_by_pair(&moving, &workers), "{seed}");
         }
     }
 
