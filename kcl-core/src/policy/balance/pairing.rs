@@ -2,10 +2,11 @@
 //!
 //! Leases of one cost may be swapped between their receivers without changing any load. They are dealt out such that a plan that is half
 //! carried out, in whatever order, still says the same of the other half: givers look at different times, and a receiver that expects
-//! one lease while it is given another finds that late. Each lease and each receiver like each other as much as a hash of both says, and the
-//! pairs that like each other most come first: a pair that is done takes nothing from the others.
+//! one lease while it is given another finds that late. So each lease and each receiver has a place on a circle, which a hash says, and the
+//! nearest pair comes first, then the nearest of those that are left, where a lease looks ahead and a receiver back: a pair that is done takes
+//! nothing from the others.
 
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 
 /// A lease that moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,52 +40,48 @@ pub(super) fn paired(moving: &[Moving], receivers: &[u64]) -> Vec<usize> {
 
 /// Nothing where one would be left over.
 ///
-/// The pairs are found without looking at all of them: each lease asks the receivers in the order in which it likes them, and a receiver
-/// that is full lets go of the one that it likes least. What comes out is the same.
+/// Going round the circle, each receiver gets the last leases that were passed and that nobody has yet: those are the nearest. Twice, since
+/// what is passed last is also behind those that came first.
 fn paired_in_class(moving: &[Moving], members: &[usize], receivers: &[u64]) -> Option<Vec<(usize, usize)>> {
-    let mut rooms: BTreeMap<usize, Room> = BTreeMap::new();
+    let mut room: BTreeMap<usize, usize> = BTreeMap::new();
     for lease in members {
-        rooms.entry(moving[*lease].to).or_default().size += 1;
+        *room.entry(moving[*lease].to).or_default() += 1;
     }
-    if rooms.len() < 2 {
+    if room.len() < 2 {
         return None;
     }
-    let receivers: Vec<(usize, u64)> = rooms.keys().map(|to| (*to, receivers[*to].rotate_left(32))).collect();
-    let mut rooms: Vec<Room> = rooms.into_values().collect();
-    // The room that a lease likes best of those that it likes less than the last it was in.
-    let next = |lease: usize, last: Option<(u64, usize)>| {
-        let moving = &moving[lease];
-        let others = receivers.iter().enumerate().filter(|(_, (to, _))| *to != moving.from);
-        let liked = others.map(|(n, (_, receiver))| (mixed(moving.lease ^ receiver), n));
-        liked.filter(|liking| last.is_none_or(|last| *liking > last)).min()
-    };
-    for lease in members {
-        let mut asking = (*lease, None);
-        loop {
-            let (lease, last) = asking;
-            let (liking, room) = next(lease, last)?;
-            let full = &mut rooms[room];
-            full.taken.push((liking, moving[lease].lease, lease));
-            if full.taken.len() <= full.size {
-                break;
+    let leases = members.iter().map(|lease| (mixed(moving[*lease].lease), OnCircle::Lease(*lease)));
+    let mut circle: Vec<(u64, OnCircle)> = leases.collect();
+    circle.extend(room.keys().map(|to| (mixed(receivers[*to]), OnCircle::Receiver(*to))));
+    circle.sort_unstable();
+    let mut passed: Vec<usize> = Vec::new();
+    let mut made = Vec::with_capacity(members.len());
+    for round in [1, 2] {
+        for (_, point) in &circle {
+            match point {
+                OnCircle::Lease(lease) if round == 1 => passed.push(*lease),
+                OnCircle::Lease(_) => {}
+                OnCircle::Receiver(to) => {
+                    let left = room.get_mut(to)?;
+                    let is_for_it = |lease: &usize| moving[*lease].from != *to;
+                    while *left > 0
+                        && let Some(nearest) = passed.iter().rposition(is_for_it)
+                    {
+                        *left -= 1;
+                        made.push((passed.remove(nearest), *to));
+                    }
+                }
             }
-            let Some((liking, _, left_over)) = full.taken.pop() else { break };
-            asking = (left_over, Some((liking, room)));
         }
     }
-    let taken = |(room, (to, _)): (Room, &(usize, u64))| {
-        let to = *to;
-        room.taken.into_iter().map(move |(_, _, lease)| (lease, to))
-    };
-    Some(rooms.into_iter().zip(&receivers).flat_map(taken).collect())
+    passed.is_empty().then_some(made)
 }
 
-/// What one receiver gets.
-#[derive(Default)]
-struct Room {
-    size: usize,
-    /// How much it and the lease like each other (the lower, the more), the lease, and its place; the one that it likes least first.
-    taken: BinaryHeap<(u64, u64, usize)>,
+/// What has a place on the circle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum OnCircle {
+    Lease(usize),
+    Receiver(usize),
 }
 
 /// The same in every build, so that workers of different versions agree (FNV-1a).
@@ -136,14 +133,14 @@ mod tests {
         }
     }
 
-    /// The pairs that like each other most come first: what is promised, pair by pair.
+    /// The nearest pair, then the nearest of those that are left: what is promised, pair by pair.
     fn pair_by_pair(moving: &[Moving], receivers: &[u64]) -> Vec<usize> {
         let mut room: BTreeMap<usize, usize> = BTreeMap::new();
         moving.iter().for_each(|lease| *room.entry(lease.to).or_default() += 1);
-        let liking = |lease: &Moving, to: usize| mixed(lease.lease ^ receivers[to].rotate_left(32));
+        let way = |lease: &Moving, to: usize| mixed(receivers[to]).wrapping_sub(mixed(lease.lease));
         let pairs = moving.iter().enumerate().flat_map(|(n, lease)| room.keys().map(move |to| (n, lease, *to)));
         let pairs = pairs.filter(|(_, lease, to)| lease.from != *to);
-        let mut pairs: Vec<_> = pairs.map(|(n, lease, to)| (liking(lease, to), n, to)).collect();
+        let mut pairs: Vec<_> = pairs.map(|(n, lease, to)| (way(lease, to), n, to)).collect();
         pairs.sort_unstable();
         let mut made = vec![None; moving.len()];
         for (_, n, to) in pairs {
@@ -158,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pairs_that_like_each_other_most_come_first() {
+    fn the_nearest_pairs_come_first() {
         let workers = workers(12);
         for seed in 0..300_usize {
             // Some give and get.

@@ -464,11 +464,15 @@ fn a_large_fleet_is_planned() {
     orphaned.leases.iter_mut().for_each(|lease| lease.hold = hold(0, WORKERS));
     let mut leaving = world.view(99, &world.holds, None);
     leaving.workers[..33].iter_mut().for_each(|worker| worker.leaving = true);
+    let one_has_all = World::new(&[100; WORKERS], vec![hold(3 + 98, WORKERS); 10_000]);
+    let mut first = one_has_all.view(99, &one_has_all.holds, None);
+    first.now = world.now;
     for (what, view, expected, takes) in [
         ("calm", calm, 0, 0),
         ("one joined", joined, 100, 0),
         ("all free", orphaned, 0, 100),
         ("a third leaves", leaving, 149, 0),
+        ("one has all", first, 100, 0),
     ] {
         #[expect(clippy::disallowed_methods, reason = "a figure for people; nothing depends on it")]
         let began = std::time::Instant::now();
