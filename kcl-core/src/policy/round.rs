@@ -338,3 +338,6 @@ pub(crate) enum Farewell {
     /// Its item goes.
     Delete,
 }
+
+#[cfg(test)]
+mod tests;

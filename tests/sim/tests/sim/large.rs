@@ -133,10 +133,10 @@ fn what_a_worker_gets_that_joins_three_with_many_shards_is_unowned_for_a_moment(
 }
 
 #[test]
-fn a_crash_of_one_of_forty_leaves_its_shards_unread_no_longer_than_in_a_small_fleet() {
-    for (mode, seed) in in_both_modes(2) {
+fn a_crash_of_one_of_sixty_leaves_its_shards_unread_no_longer_than_in_a_small_fleet() {
+    for (mode, seed) in in_both_modes(1) {
         sim::run(seed, |sim| async move {
-            let (fleet, mut workers) = fleet_of(40, 160, &sim, mode, 60 * SECOND).await;
+            let (fleet, mut workers) = fleet_of(60, 480, &sim, mode, 60 * SECOND).await;
             let died = workers.remove(7);
             let (orphans, began) = (died.owned(), sim.now());
             died.crash();
@@ -155,7 +155,7 @@ fn a_crash_of_one_of_forty_leaves_its_shards_unread_no_longer_than_in_a_small_fl
             assert!(evened_out.iter().all(|gap| *gap <= BOUND), "{mode:?} seed {seed}: {evened_out:?}");
             assert!(evened_out.len() <= orphans.len(), "{mode:?} seed {seed}: {evened_out:?}");
             let most = workers.iter().map(|worker| worker.owned().len()).max();
-            assert!(most <= Some(5), "{mode:?} seed {seed}: {most:?}");
+            assert!(most <= Some(9), "{mode:?} seed {seed}: {most:?}");
         });
     }
 }
