@@ -3,7 +3,8 @@
 //! A worker may be about to get thousands, and each that is watched costs a read every so often. So of each giver's a few are watched, the
 //! first in the order in which it gives them. When one of them comes, its giver is at work, and the next takes its place at once.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::time::Duration;
 
 use crate::contract::Mono;
@@ -80,9 +81,9 @@ impl Expecting {
             keep
         });
         for (key, from) in first {
-            if !self.known.contains_key(&key) {
-                watches.begin.push(key.clone());
-                self.known.insert(key, Expected { from, wanted: now, watched: true });
+            if let Entry::Vacant(new) = self.known.entry(key) {
+                watches.begin.push(new.key().clone());
+                new.insert(Expected { from, wanted: now, watched: true });
             }
         }
         self.waiting = waiting;

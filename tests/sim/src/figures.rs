@@ -122,6 +122,8 @@ impl Run {
         let mut run = Self { sim, fleet, members: Vec::new(), named: 0, repeated: 0, measure };
         run.join(run.measure.workers);
         run.rest().await;
+        // What its start cost is no change's.
+        run.repeated = run.fleet.verdict().repeated;
         run
     }
 

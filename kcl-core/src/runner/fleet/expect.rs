@@ -21,6 +21,7 @@ pub(super) struct Lookout {
 }
 
 /// How the watch of a lease ended.
+#[expect(clippy::large_enum_variant, reason = "short-lived, and most come")]
 pub(in crate::runner) enum WatchEnd {
     /// The lease has another owner, or none; absent where it was deleted.
     Came(Option<Lease>),
