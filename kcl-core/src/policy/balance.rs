@@ -23,6 +23,8 @@ pub(crate) struct View {
     pub(crate) me: WorkerId,
     /// The workers that live.
     pub(crate) workers: Vec<WorkerView>,
+    /// Somebody is silent of whom the table does not say yet that it is gone: others may still count on it.
+    pub(crate) doubtful: bool,
     /// The leases to hold.
     pub(crate) leases: Vec<LeaseView>,
     /// When it looks.
@@ -63,7 +65,10 @@ pub(crate) enum LeaseHold {
         /// Since when.
         since: Mono,
     },
-    /// Somebody who is gone, or was evicted and has let its time run out: it may be taken.
+    /// Somebody who let it expire. Only who has watched it for long enough knows: it looks at the table often, the others may not, and
+    /// whom the plan gives it to need not be one of those. So whoever sees it takes it.
+    Lapsed,
+    /// Somebody who is known to be gone, or was evicted and has let its time run out: it may be taken.
     Expired {
         /// Who is to take it.
         intended_for: Option<Owner>,
@@ -111,8 +116,8 @@ pub(crate) struct Limits {
 pub(crate) struct Plan {
     /// Its lines.
     pub(crate) moves: Vec<Move>,
-    /// What the others are about to hand to it.
-    pub(crate) expected: Vec<LeaseKey>,
+    /// What each of the others is about to hand to it, in this round or a later one, in the order in which it does.
+    pub(crate) expected: BTreeMap<WorkerId, Vec<LeaseKey>>,
     /// When it has more to give, or to expect, though nobody writes anything until then: its next look is no later.
     pub(crate) next: Option<Mono>,
 }
@@ -196,6 +201,11 @@ impl Balance {
         }));
         let later = own_of(&transfers, seats.me) > own_of(this_round.iter().copied(), seats.me);
         let coming: Vec<&Transfer> = this_round.into_iter().filter(|transfer| transfer.to == seats.me).collect();
+        let mut expected: BTreeMap<WorkerId, Vec<LeaseKey>> = BTreeMap::new();
+        for transfer in transfers.iter().filter(|transfer| transfer.to == seats.me) {
+            let from = seats.seats[transfer.from].id;
+            expected.entry(from.clone()).or_default().push(seats.key(transfer).clone());
+        }
         moves.extend(self.evictions(view, &seats, &transfers, &coming));
         let gives = transfers.iter().any(|transfer| transfer.from == seats.me);
         let next = match settle.checked_sub(quiet).filter(|left| !left.is_zero()) {
@@ -205,16 +215,16 @@ impl Balance {
             Some(_) => None,
             None => seats.next_movable(view),
         };
-        Plan { moves, expected: coming.into_iter().map(|transfer| seats.key(transfer).clone()).collect(), next }
+        Plan { moves, expected, next }
     }
 
-    /// How long the same workers have been there; for ever where they would never be.
+    /// How long the same workers have been there, as everybody can see; for ever where they would never be.
     fn quiet_time(&mut self, view: &View) -> Duration {
         let (now, settle) = (view.now, view.limits.settle);
         let workers = view.workers.iter().filter(|worker| !worker.leaving).map(|worker| worker.id.clone());
         let workers: BTreeSet<WorkerId> = workers.collect();
         let crew = self.crew.get_or_insert_with(|| Crew { workers: workers.clone(), since: now, restless_since: now });
-        if crew.workers != workers {
+        if crew.workers != workers || view.doubtful {
             if now.since(crew.since) >= settle {
                 crew.restless_since = now;
             }

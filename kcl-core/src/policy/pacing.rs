@@ -25,9 +25,9 @@ const SCANS_PER_INTERVAL: u32 = 4;
 /// So many workers watch each worker.
 const WATCHERS: usize = 2;
 
-/// How long from one scan to the next, of a worker that holds, or is about to hold, so many leases, and whose plan expects so many.
-pub(crate) fn pace(liveness: Liveness, observe_every: Duration, view: &View, held: usize, expected: usize) -> Duration {
-    match expected > 0 || is_short(view, held) {
+/// How long from one scan to the next, of a worker that holds, or is about to hold, so many leases, and whose plan expects some or none.
+pub(crate) fn pace(liveness: Liveness, observe_every: Duration, view: &View, held: usize, expects: bool) -> Duration {
+    match expects || is_short(view, held) {
         // The others hand over as they look, each at its own time.
         true => observe_every,
         false => scan_every(liveness, observe_every, &view.workers, &view.me),

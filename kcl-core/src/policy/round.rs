@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::balance::{LeaseHold, LeaseView, Limits, View, WorkerView};
 use super::load;
@@ -152,7 +151,11 @@ pub(crate) fn view(
         })
         .filter(|lease| matches!(lease.hold, LeaseHold::Held { .. }) || !awaited.contains(&lease.key))
         .collect();
-    View { me: own.id.clone(), workers: live_workers(seen, own, &negligent, timing, now), leases, now, limits }
+    let workers = live_workers(seen, own, &negligent, timing, now);
+    // One that has not shown a sign of life since it registered is not counted on by anybody.
+    let alive = others(seen, own).filter(|worker| worker.item.state.lives() && worker.item.counter != LeaseCounter(0));
+    let doubtful = alive.count() + 1 > workers.len();
+    View { me: own.id.clone(), workers, doubtful, leases, now, limits }
 }
 
 fn hold(seen: &Observations, lease: &Seen<Arc<Lease>>, own: &Own<'_>, timing: LeaseTiming, now: Mono) -> LeaseHold {
@@ -178,11 +181,14 @@ fn hold(seen: &Observations, lease: &Seen<Arc<Lease>>, own: &Own<'_>, timing: Le
         }
         true => seen.owner_gone_since(lease),
         // A worker of another library has no item: its leases are its only signs of life.
-        false => {
+        false if lease.stood_still(timing.duration(), now) => {
+            if intended_for.is_none() {
+                return LeaseHold::Lapsed;
+            }
             // Whom it is meant for could not claim it before it had expired.
-            let wait = if intended_for.is_some() { timing.duration() } else { Duration::ZERO };
-            lease.stood_still(timing.duration(), now).then(|| lease.since + wait)
+            Some(lease.since + timing.duration())
         }
+        false => None,
     };
     match (expired, own.liveness) {
         (Some(since), _) => LeaseHold::Expired { intended_for, since },
@@ -298,7 +304,8 @@ pub(crate) fn parent_keys(lease: &Lease, streams: &Streams<'_>) -> Vec<LeaseKey>
 }
 
 /// What is to be done about workers that show no sign of life: fence those that are live or evicted, delete the fenced ones that no
-/// lease names. In PerLease that is tidiness, and waits long; in PerWorker their leases hang on it.
+/// lease names. In PerWorker their leases hang on it. In PerLease their leases are taken one by one, and then the table is to say that they
+/// are gone: workers that look rarely learn it from there. One that has leases and renews them may stay silent for long.
 pub(crate) fn departed<'a>(
     seen: &'a Observations,
     own: &Own<'_>,
@@ -307,7 +314,10 @@ pub(crate) fn departed<'a>(
 ) -> Vec<(&'a WorkerItem, Farewell)> {
     let is_named = |owner: &Owner| seen.leases().values().any(|lease| lease.item.owner.as_ref() == Some(owner));
     let gone = |worker: &Seen<WorkerItem>| match own.liveness {
-        Liveness::PerLease => worker.stood_still(timing.duration() * 6, now),
+        Liveness::PerLease => {
+            worker.stood_still(timing.duration() * 6, now)
+                || is_silent(worker, timing, now) && !is_named(&worker.item.id.owner())
+        }
         Liveness::PerWorker => is_silent(worker, timing, now),
     };
     others(seen, own)
@@ -328,3 +338,6 @@ pub(crate) enum Farewell {
     /// Its item goes.
     Delete,
 }
+
+#[cfg(test)]
+mod tests;

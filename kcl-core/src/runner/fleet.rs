@@ -35,7 +35,6 @@ use crate::model::{Lease, LeaseKey, StreamArn, WorkerId};
 use crate::planted::{self, Bug};
 use crate::policy::attention;
 use crate::policy::balance::{Balance, Move};
-use crate::policy::expect::Expecting;
 use crate::policy::observe::Observations;
 use crate::policy::pacing;
 use crate::policy::round::{self, Streams};
@@ -43,6 +42,7 @@ use crate::policy::tenure::{Tenure, Validity};
 use crate::surface::event::EventKind;
 use crate::surface::metrics;
 
+use expect::{Lookout, WatchEnd};
 use rest::Rest;
 pub(super) use watch::WorkerAnswer;
 
@@ -79,7 +79,8 @@ pub(super) enum Done {
     },
     /// What was seen of a lease that was expected.
     Expected {
-        lease: Option<Lease>,
+        key: LeaseKey,
+        end: WatchEnd,
     },
     /// Nothing that concerns the loop.
     Tidied,
@@ -128,7 +129,7 @@ pub(crate) struct Fleet {
     begun: BTreeSet<StreamArn>,
     held: BTreeMap<LeaseKey, Held>,
     pending: BTreeSet<LeaseKey>,
-    expecting: Expecting,
+    lookout: Lookout,
     jobs: FuturesUnordered<Job>,
     /// What consumers say at their end: each has a clone of the sender.
     ending: mpsc::Sender<(LeaseKey, ConsumerEnd)>,
@@ -180,7 +181,7 @@ impl Fleet {
             begun: BTreeSet::new(),
             held: BTreeMap::new(),
             pending: BTreeSet::new(),
-            expecting: Expecting::default(),
+            lookout: Lookout::default(),
             jobs: FuturesUnordered::new(),
             ending,
             ended,
@@ -271,7 +272,7 @@ impl Fleet {
                 self.look_now();
             }
             Done::Vanished { stream, subscription, successor } => self.follow(&stream, &subscription, successor),
-            Done::Expected { lease } => self.expected(lease),
+            Done::Expected { key, end } => self.expected(&key, end),
             Done::Tidied => {}
         }
     }
@@ -344,7 +345,7 @@ impl Fleet {
             session.config.observe_every,
             &view,
             held.len() + coming,
-            plan.expected.len(),
+            !plan.expected.is_empty(),
         );
         self.heed_operators(&held, &streams);
         for lease in unclaimed {

@@ -24,8 +24,19 @@ pub struct Measure {
     pub writes: u32,
     /// The settings of every worker.
     pub config: WorkerConfig,
-    /// What a third of the fleet does is measured beside what one worker does.
-    pub thirds: bool,
+    /// What is measured.
+    pub changes: Changes,
+}
+
+/// Which changes of a fleet are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changes {
+    /// What one worker does, and what a third of the fleet does at once.
+    All,
+    /// What one worker does.
+    OfOne,
+    /// A crash.
+    Crash,
 }
 
 /// What one change of the fleet cost.
@@ -68,7 +79,7 @@ impl Measure {
     /// A fleet with the default settings, and a hundred writes in a second.
     #[must_use]
     pub fn new(workers: usize, shards: usize) -> Self {
-        Self { workers, shards, writes: 100, config: WorkerConfig::default(), thirds: true }
+        Self { workers, shards, writes: 100, config: WorkerConfig::default(), changes: Changes::All }
     }
 
     /// Runs the fleet through one change after the other.
@@ -111,6 +122,8 @@ impl Run {
         let mut run = Self { sim, fleet, members: Vec::new(), named: 0, repeated: 0, measure };
         run.join(run.measure.workers);
         run.rest().await;
+        // What its start cost is no change's.
+        run.repeated = run.fleet.verdict().repeated;
         run
     }
 
@@ -149,9 +162,12 @@ impl Run {
             tell(&figure);
             figures.push(figure);
         };
-        note(self.change("one joins", |run| run.join(1)).await);
-        note(self.stop("one stops", 1).await);
-        if self.measure.thirds && third > 1 {
+        let changes = self.measure.changes;
+        if changes != Changes::Crash {
+            note(self.change("one joins", |run| run.join(1)).await);
+            note(self.stop("one stops", 1).await);
+        }
+        if changes == Changes::All && third > 1 {
             note(self.change("a third more join", move |run| run.join(third)).await);
             note(self.stop("as many stop", third).await);
         }

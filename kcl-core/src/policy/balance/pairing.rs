@@ -2,8 +2,9 @@
 //!
 //! Leases of one cost may be swapped between their receivers without changing any load. They are dealt out such that a plan that is half
 //! carried out, in whatever order, still says the same of the other half: givers look at different times, and a receiver that expects
-//! one lease while it is given another finds that late. Each lease and each receiver like each other as much as a hash of both says, and the
-//! pairs that like each other most come first: a pair that is done takes nothing from the others.
+//! one lease while it is given another finds that late. So each lease and each receiver has a place on a circle, which a hash says, and the
+//! nearest pair comes first, then the nearest of those that are left, where a lease looks ahead and a receiver back: a pair that is done takes
+//! nothing from the others.
 
 use std::collections::BTreeMap;
 
@@ -19,9 +20,6 @@ pub(super) struct Moving {
     /// Who was to get it.
     pub(super) to: usize,
 }
-
-/// More pairs than these are left as they are: it costs the receivers a look.
-const MOST_PAIRS: usize = 100_000;
 
 /// The receivers of these leases, in their order. `receivers` has a hash of each worker's id.
 pub(super) fn paired(moving: &[Moving], receivers: &[u64]) -> Vec<usize> {
@@ -41,28 +39,49 @@ pub(super) fn paired(moving: &[Moving], receivers: &[u64]) -> Vec<usize> {
 }
 
 /// Nothing where one would be left over.
+///
+/// Going round the circle, each receiver gets the last leases that were passed and that nobody has yet: those are the nearest. Twice, since
+/// what is passed last is also behind those that came first.
 fn paired_in_class(moving: &[Moving], members: &[usize], receivers: &[u64]) -> Option<Vec<(usize, usize)>> {
     let mut room: BTreeMap<usize, usize> = BTreeMap::new();
     for lease in members {
         *room.entry(moving[*lease].to).or_default() += 1;
     }
-    if room.len() < 2 || members.len().saturating_mul(room.len()) > MOST_PAIRS {
+    if room.len() < 2 {
         return None;
     }
-    let liking = |lease: usize, to: usize| mixed(moving[lease].lease ^ receivers[to].rotate_left(32));
-    let pairs = members.iter().flat_map(|lease| room.keys().map(|to| (liking(*lease, *to), *lease, *to)));
-    let mut pairs: Vec<(u64, usize, usize)> = pairs.filter(|(_, lease, to)| moving[*lease].from != *to).collect();
-    pairs.sort_unstable_by_key(|(liking, lease, to)| (*liking, moving[*lease].lease, *to));
-    let mut free: Vec<bool> = vec![true; moving.len()];
+    let leases = members.iter().map(|lease| (mixed(moving[*lease].lease), OnCircle::Lease(*lease)));
+    let mut circle: Vec<(u64, OnCircle)> = leases.collect();
+    circle.extend(room.keys().map(|to| (mixed(receivers[*to]), OnCircle::Receiver(*to))));
+    circle.sort_unstable();
+    let mut passed: Vec<usize> = Vec::new();
     let mut made = Vec::with_capacity(members.len());
-    for (_, lease, to) in pairs {
-        let Some(left) = room.get_mut(&to).filter(|left| **left > 0) else { continue };
-        if std::mem::take(&mut free[lease]) {
-            *left -= 1;
-            made.push((lease, to));
+    for round in [1, 2] {
+        for (_, point) in &circle {
+            match point {
+                OnCircle::Lease(lease) if round == 1 => passed.push(*lease),
+                OnCircle::Lease(_) => {}
+                OnCircle::Receiver(to) => {
+                    let left = room.get_mut(to)?;
+                    let is_for_it = |lease: &usize| moving[*lease].from != *to;
+                    while *left > 0
+                        && let Some(nearest) = passed.iter().rposition(is_for_it)
+                    {
+                        *left -= 1;
+                        made.push((passed.remove(nearest), *to));
+                    }
+                }
+            }
         }
     }
-    (made.len() == members.len()).then_some(made)
+    passed.is_empty().then_some(made)
+}
+
+/// What has a place on the circle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum OnCircle {
+    Lease(usize),
+    Receiver(usize),
 }
 
 /// The same in every build, so that workers of different versions agree (FNV-1a).
@@ -111,6 +130,44 @@ mod tests {
             let rest: Vec<Moving> = left.iter().zip(tos).map(|(n, to)| Moving { to, ..moving[*n] }).collect();
             let expected: Vec<usize> = left.iter().map(|n| first[*n]).collect();
             assert_eq!(paired(&rest, &workers), expected, "{left:?}");
+        }
+    }
+
+    /// The nearest pair, then the nearest of those that are left: what is promised, pair by pair.
+    fn pair_by_pair(moving: &[Moving], receivers: &[u64]) -> Vec<usize> {
+        let mut room: BTreeMap<usize, usize> = BTreeMap::new();
+        moving.iter().for_each(|lease| *room.entry(lease.to).or_default() += 1);
+        let way = |lease: &Moving, to: usize| mixed(receivers[to]).wrapping_sub(mixed(lease.lease));
+        let pairs = moving.iter().enumerate().flat_map(|(n, lease)| room.keys().map(move |to| (n, lease, *to)));
+        let pairs = pairs.filter(|(_, lease, to)| lease.from != *to);
+        let mut pairs: Vec<_> = pairs.map(|(n, lease, to)| (way(lease, to), n, to)).collect();
+        pairs.sort_unstable();
+        let mut made = vec![None; moving.len()];
+        for (_, n, to) in pairs {
+            let left = room.get_mut(&to).expect("a receiver");
+            if made[n].is_none() && *left > 0 {
+                *left -= 1;
+                made[n] = Some(to);
+            }
+        }
+        let made: Option<Vec<usize>> = made.into_iter().collect();
+        made.unwrap_or_else(|| moving.iter().map(|lease| lease.to).collect())
+    }
+
+    #[test]
+    fn the_nearest_pairs_come_first() {
+        let workers = workers(12);
+        for seed in 0..300_usize {
+            // Some give and get.
+            let (givers, leases) = (2 + seed % 7, 1 + seed % 90);
+            let moving = |n: usize| {
+                let drawn = usize::from(mixed((seed * 1000 + n) as u64) as u16);
+                let from = drawn % givers;
+                let to = 4 + drawn / givers % 8;
+                lease(seed * 1000 + n, from, if to == from { 11 } else { to })
+            };
+            let moving: Vec<Moving> = (0..leases).map(moving).collect();
+            assert_eq!(paired(&moving, &workers), pair_by_pair(&moving, &workers), "{seed}");
         }
     }
 

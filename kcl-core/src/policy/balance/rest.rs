@@ -59,7 +59,7 @@ mod tests {
             evict_after: 60 * SECOND,
             moves_per_round: 100,
         };
-        View { me: worker(0), workers: workers.to_vec(), leases: leases.collect(), now, limits }
+        View { me: worker(0), workers: workers.to_vec(), doubtful: false, leases: leases.collect(), now, limits }
     }
 
     fn holds() -> Vec<LeaseHold> {

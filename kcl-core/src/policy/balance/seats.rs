@@ -55,6 +55,8 @@ struct Waiting<'a> {
     cost: u64,
     /// Since when it is for the plan to give; absent while it may not be taken yet.
     since: Option<Mono>,
+    /// Whoever sees it takes it.
+    lapsed: bool,
     /// To whom the plan gives it; nobody when all are full.
     to: Option<usize>,
 }
@@ -135,7 +137,10 @@ impl<'a> Seats<'a> {
                         seat.held.push(Held { key, cost, movable: movable_at.is_none(), movable_at });
                     }
                 }
-                LeaseHold::Expiring => self.pool.push(Waiting { key, cost, since: None, to: None }),
+                LeaseHold::Expiring => self.pool.push(Waiting { key, cost, since: None, lapsed: false, to: None }),
+                LeaseHold::Lapsed => {
+                    self.pool.push(Waiting { key, cost, since: Some(view.now), lapsed: true, to: None });
+                }
                 LeaseHold::Evicted { intended_for } => {
                     if let Some(n) = place(intended_for) {
                         self.seats[n].get(cost);
@@ -152,9 +157,9 @@ impl<'a> Seats<'a> {
                         }
                         Some(_) => {
                             let since = Some(*since + view.limits.claim_deadline);
-                            self.pool.push(Waiting { key, cost, since, to: None });
+                            self.pool.push(Waiting { key, cost, since, lapsed: false, to: None });
                         }
-                        None => self.pool.push(Waiting { key, cost, since: Some(*since), to: None }),
+                        None => self.pool.push(Waiting { key, cost, since: Some(*since), lapsed: false, to: None }),
                     }
                 }
             }
@@ -301,7 +306,7 @@ impl<'a> Seats<'a> {
         let given = self.pool.iter().filter(|lease| lease.since.is_some() && lease.to == Some(self.me));
         let given = given.map(|lease| lease.key);
         let waited = |lease: &Waiting<'_>| lease.since.is_some_and(|since| view.now.since(since) >= patience);
-        let orphaned = |lease: &&Waiting<'_>| lease.to != Some(self.me) && waited(lease);
+        let orphaned = |lease: &&Waiting<'_>| lease.to != Some(self.me) && (lease.lapsed || waited(lease));
         let orphans = self.pool.iter().filter(orphaned).map(|lease| lease.key);
         let room = view.limits.max_leases.saturating_sub(me.held.len());
         intended.chain(given).chain(orphans).take(room).cloned().map(Move::Take).collect()

@@ -1,5 +1,7 @@
 //! What a look at the table costs while the fleet is at rest: nothing is planned anew where nothing has changed but counters.
 
+use std::collections::BTreeMap;
+
 use super::Fleet;
 use crate::contract::{Liveness, Mono};
 use crate::policy::balance::Plan;
@@ -50,7 +52,7 @@ impl Fleet {
         let Some(rest) = self.rest else { return false };
         self.ask_the_doubtful();
         // What was expected is so no longer.
-        self.look_out_for(Vec::new());
+        self.look_out_for(BTreeMap::new());
         self.discover(now, rest.workers);
         self.set_next_expiry(now);
         true

@@ -136,6 +136,7 @@ impl Fleet {
         match after {
             Some((WorkerState::Fenced, _)) => {
                 if fenced_by_me {
+                    self.tell_of_a_death();
                     self.inherit(&id);
                 }
                 self.act_between_looks(now);
@@ -149,6 +150,15 @@ impl Fleet {
             self.look_now();
         }
         self.set_next_expiry(now);
+    }
+
+    /// All are to count without it from the same time on: what one is to give another expects.
+    fn tell_of_a_death(&self) {
+        let session = self.session.clone();
+        self.jobs.push(Box::pin(async move {
+            session.access.ring().await;
+            Done::Tidied
+        }));
     }
 
     /// A watched worker that is about to be fenced: what it holds is looked up before, so that it can be taken at once.

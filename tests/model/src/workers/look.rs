@@ -128,7 +128,7 @@ impl Look<'_> {
                 continue;
             }
             let hold = view.leases.iter().find(|lease| lease.key == key(usize::from(l))).map(|lease| &lease.hold);
-            if !matches!(hold, Some(LeaseHold::Expired { .. })) {
+            if !matches!(hold, Some(LeaseHold::Expired { .. } | LeaseHold::Lapsed)) {
                 return Err(format!("worker {} may take {l} in the model alone: {view:?}", self.w));
             }
             tally.expired += 1;

@@ -102,8 +102,8 @@ fn a_deploy_of_five_of_twenty_moves_each_of_their_shards_once() {
 }
 
 /// `joining` workers come at once to a fleet, and get `moved` shards.
-fn joined_by(joining: usize, workers: usize, shards: usize, moved: usize) {
-    for (mode, seed) in in_both_modes(4) {
+fn joined_by(joining: usize, workers: usize, shards: usize, moved: usize, seeds: u64) {
+    for (mode, seed) in in_both_modes(seeds) {
         sim::run(seed, |sim| async move {
             let (fleet, _workers) = fleet_of(workers, shards, &sim, mode, 30 * SECOND).await;
             sim.sleep(SECOND * (seed as u32) / 3).await;
@@ -119,10 +119,43 @@ fn joined_by(joining: usize, workers: usize, shards: usize, moved: usize) {
 
 #[test]
 fn what_a_worker_gets_that_joins_twenty_is_unowned_for_a_moment() {
-    joined_by(1, 20, 60, 2);
+    joined_by(1, 20, 60, 2, 4);
 }
 
 #[test]
 fn what_three_workers_get_that_join_ten_is_unowned_for_a_moment() {
-    joined_by(3, 10, 100, 21);
+    joined_by(3, 10, 100, 21, 4);
+}
+
+#[test]
+fn what_a_worker_gets_that_joins_three_with_many_shards_is_unowned_for_a_moment() {
+    joined_by(1, 3, 600, 150, 1);
+}
+
+#[test]
+fn a_crash_of_one_of_sixty_leaves_its_shards_unread_no_longer_than_in_a_small_fleet() {
+    for (mode, seed) in in_both_modes(1) {
+        sim::run(seed, |sim| async move {
+            let (fleet, mut workers) = fleet_of(60, 480, &sim, mode, 60 * SECOND).await;
+            let died = workers.remove(7);
+            let (orphans, began) = (died.owned(), sim.now());
+            died.crash();
+            sim.sleep(40 * SECOND).await;
+            let changes = fleet.owners.since(began);
+            let taken: BTreeMap<&ShardId, Duration> = changes
+                .iter()
+                .rev()
+                .filter(|owned| owned.owner.is_some())
+                .map(|owned| (&owned.shard, owned.at))
+                .collect();
+            for shard in &orphans {
+                assert!(taken[shard] <= began + 11 * SECOND, "{mode:?} seed {seed}: {changes:?}");
+            }
+            let evened_out = unowned(&fleet, began);
+            assert!(evened_out.iter().all(|gap| *gap <= BOUND), "{mode:?} seed {seed}: {evened_out:?}");
+            assert!(evened_out.len() <= orphans.len(), "{mode:?} seed {seed}: {evened_out:?}");
+            let most = workers.iter().map(|worker| worker.owned().len()).max();
+            assert!(most <= Some(9), "{mode:?} seed {seed}: {most:?}");
+        });
+    }
 }
