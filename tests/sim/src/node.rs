@@ -156,10 +156,11 @@ impl Node {
         self.hold(time, |process, until| process.frozen_until = process.frozen_until.max(until));
     }
 
-    /// Ends a freeze.
+    /// Ends a freeze, and what blocks user code.
     pub fn thaw(&self) {
         self.change(|process, _| {
             process.frozen_until = Time::default();
+            process.blocked_until = Time::default();
             false
         });
     }
