@@ -150,7 +150,9 @@ pub(crate) struct Balance {
 #[derive(Debug, Clone)]
 struct Crew {
     workers: BTreeSet<WorkerId>,
-    /// Since when they are these.
+    /// Others may have counted on somebody more.
+    doubtful: bool,
+    /// Since when they are these, and nobody can count on more.
     since: Mono,
     /// Since when there was no quiet time long enough.
     restless_since: Mono,
@@ -223,13 +225,14 @@ impl Balance {
         let (now, settle) = (view.now, view.limits.settle);
         let workers = view.workers.iter().filter(|worker| !worker.leaving).map(|worker| worker.id.clone());
         let workers: BTreeSet<WorkerId> = workers.collect();
-        let crew = self.crew.get_or_insert_with(|| Crew { workers: workers.clone(), since: now, restless_since: now });
-        if crew.workers != workers || view.doubtful {
-            if now.since(crew.since) >= settle {
+        let fresh = || Crew { workers: workers.clone(), doubtful: view.doubtful, since: now, restless_since: now };
+        let crew = self.crew.get_or_insert_with(fresh);
+        // It begins with the first look without a doubt: all are told at once that somebody is gone, but began to doubt at different times.
+        if crew.workers != workers || crew.doubtful || view.doubtful {
+            if !crew.doubtful && now.since(crew.since) >= settle {
                 crew.restless_since = now;
             }
-            crew.workers = workers;
-            crew.since = now;
+            (crew.workers, crew.doubtful, crew.since) = (workers, view.doubtful, now);
         }
         let restless = now.since(crew.restless_since) >= settle.saturating_mul(Self::RESTLESS_FOR);
         if restless { Duration::MAX } else { now.since(crew.since) }

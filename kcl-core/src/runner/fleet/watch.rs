@@ -29,8 +29,8 @@ pub(in crate::runner) struct WorkerAnswer {
 }
 
 impl Fleet {
-    /// A lease has stood still long enough between two looks at the table. A worker whose looks fail sees everything stand still, and
-    /// leaves it to those that see.
+    /// A lease has stood still long enough, or a worker is gone, between two looks at the table. A worker whose looks fail, or are rare,
+    /// sees everything stand still, and leaves it to those that see.
     pub(super) fn lease_expired(&mut self) {
         let now = self.session.rt().now();
         self.next_expiry = None;
@@ -139,7 +139,7 @@ impl Fleet {
                     self.tell_of_a_death();
                     self.inherit(&id);
                 }
-                self.act_between_looks(now);
+                self.lease_expired();
             }
             // It has left, and what it held is elsewhere than it was seen last.
             None => self.look_now(),

@@ -18,6 +18,37 @@ fn nothing_is_evened_out_while_somebody_is_silent_of_whom_others_may_not_know() 
 }
 
 #[test]
+fn the_quiet_time_begins_with_the_first_look_without_a_doubt_however_rare_looks_are() {
+    let mut world = World::new(&[100, 100], vec![hold(3, 2); 4]);
+    world.now = world.now + 100 * SECOND;
+    world.limits.settle = 5 * SECOND;
+    world.doubtful = true;
+    world.calm_rounds(1);
+    world.now = world.now + 8 * SECOND;
+    world.doubtful = false;
+    world.calm_rounds(1);
+    assert_eq!(world.counts(), [4, 0], "others heard of it just now");
+    world.now = world.now + 5 * SECOND;
+    world.calm_rounds(2);
+    assert_eq!(world.counts(), [2, 2]);
+}
+
+#[test]
+fn doubts_that_come_again_and_again_end_as_other_changes_do() {
+    let mut world = World::new(&[100, 100], vec![hold(3, 2); 4]);
+    world.limits.settle = 5 * SECOND;
+    world.doubtful = true;
+    for _ in 0..3 {
+        world.now = world.now + 8 * SECOND;
+        world.calm_rounds(1);
+    }
+    assert_eq!(world.counts(), [4, 0]);
+    world.now = world.now + 8 * SECOND;
+    world.calm_rounds(6);
+    assert_eq!(world.counts(), [2, 2]);
+}
+
+#[test]
 fn what_a_silent_owner_let_expire_is_taken_by_whoever_sees_it() {
     let mut world = World::new(&[100; 40], vec![hold(3, 40); 40]);
     world.holds.extend(vec![LeaseHold::Lapsed; 20]);
