@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Done, Fleet};
 use crate::contract::StartReason;
 use crate::model::{Lease, LeaseKey, WorkerId};
+use crate::policy::backoff::Backoff;
 use crate::policy::expect::{Expecting, Watches};
 use crate::policy::round::Streams;
 use crate::runner::session::Session;
@@ -25,7 +26,7 @@ pub(super) struct Lookout {
 pub(in crate::runner) enum WatchEnd {
     /// The lease has another owner, or none; absent where it was deleted.
     Came(Option<Lease>),
-    /// The table did not answer, or the owner kept it for too long.
+    /// The table refuses to be read, or the owner kept it for too long.
     GaveUp,
     /// The plan gives it to another.
     Unwanted,
@@ -87,14 +88,20 @@ impl Session {
     async fn handed_over(self: &Arc<Self>, seen: &Lease) -> WatchEnd {
         let rt = self.rt();
         let until = rt.now() + self.limits().evict_after;
+        let usual = || Backoff::new(Expecting::LOOK_EVERY, self.config.observe_every);
+        let mut backoff = usual();
         while rt.now() < until {
-            match self.access.bounded(self.access.table.get(&seen.key)).await {
-                Ok(Some(lease)) if lease.owner == seen.owner => {}
+            let pause = match self.access.bounded(self.access.table.get(&seen.key)).await {
+                Ok(Some(lease)) if lease.owner == seen.owner => {
+                    backoff = usual();
+                    Expecting::LOOK_EVERY
+                }
                 Ok(other) => return WatchEnd::Came(other),
-                // The table is short of capacity or away: what is looked for is found by a scan.
+                // The table is short of capacity or away: reads that fail grow as rare as scans.
+                Err(error) if error.is_retryable() => backoff.next_pause(),
                 Err(_) => return WatchEnd::GaveUp,
-            }
-            rt.sleep(rt.jitter(Expecting::LOOK_EVERY)).await;
+            };
+            rt.sleep(rt.jitter(pause)).await;
         }
         WatchEnd::GaveUp
     }

@@ -1,11 +1,14 @@
 //! Shards that change hands between workers that live: nothing is delivered twice, and hardly any time is lost.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kcl_core::ShardId;
-use sim::fleet::{Fleet, Member, Setup};
-use sim::world::{Conduct, Workload};
+use kcl_core::wrap::{FaultyLeaseTable, LeaseFault, LeaseOperation};
+use sim::fleet::{Fleet, Member, Network, Place, Setup};
+use sim::world::{Conduct, RecordingProcessor, Workload};
 use sim::{Event, Handle, Session, in_both_modes, seeds};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -86,6 +89,33 @@ fn the_shards_that_a_joining_worker_gets_are_read_on_within_a_fifth_of_a_second_
             assert_eq!(verdict.repeated, 0, "seed {seed}: {verdict}");
             check_gaps(&fleet, began, 3, BOUND, seed);
             assert_eq!(owned(&[a, b, c]), [3, 3, 3], "seed {seed}");
+        });
+    }
+}
+
+#[test]
+fn shards_are_read_on_at_once_though_the_table_refuses_every_fourth_read() {
+    for (mode, seed) in in_both_modes(5) {
+        sim::run(seed, |sim| async move {
+            let fleet = Setup::new(9).under(mode).build(&sim);
+            let [_a, _b] = ["a", "b"].map(|name| fleet.join(name));
+            sim.sleep(100 * SECOND).await;
+            keep_writing(&sim, &fleet, 40 * SECOND);
+            sim.sleep(5 * SECOND).await;
+            let began = sim.now();
+            let (table, source) = fleet.services();
+            let reads = AtomicUsize::new(0);
+            let table = FaultyLeaseTable::new(table, sim.rt(), move |call| {
+                let refused = call.operation == LeaseOperation::Get && reads.fetch_add(1, Ordering::Relaxed) % 4 == 3;
+                if refused { LeaseFault::Throttled } else { LeaseFault::None }
+            });
+            let place = Place { node: sim.node("c"), name: "c", table: Arc::new(table), source, registry: None };
+            let _c = fleet.join_at(place, Network::new(&sim, "c"), |rt| {
+                RecordingProcessor::factory(&sim, rt, &fleet.history, fleet.setup.conduct)
+            });
+            let verdict = fleet.drained(80 * SECOND).await;
+            assert_eq!(verdict.repeated, 0, "seed {seed}: {verdict}");
+            check_gaps(&fleet, began, 3, BOUND * 2, seed);
         });
     }
 }
