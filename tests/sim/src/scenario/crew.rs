@@ -157,7 +157,9 @@ impl Crew {
         if let Some(ppm) = plan.rates.get(place).filter(|_| nth == 1) {
             node.set_rate(*ppm);
         }
-        let wire = Wire::new(sim, &label, plan.latency, lookout);
+        // Who comes after faults have ended finds good ways.
+        let latency = if sim.now() < plan.busy { plan.latency } else { Latency::QUICK };
+        let wire = Wire::new(sim, &label, latency, lookout);
         let temper = Temper::new(plan, &label, wire.clone());
         let (table, source) = fleet.services();
         let source = match registry.clone() {
