@@ -418,7 +418,6 @@ impl Crew {
                 berth.wire.set_stream(StreamWeather::default());
                 berth.wire.set_latency(Latency::QUICK);
                 berth.temper.set(Mood::Calm);
-                berth.member.node.thaw();
             }
             places.len()
         };
@@ -428,6 +427,20 @@ impl Crew {
         // A scan that stays some writes behind, however much time passes without a write, is a fault too.
         self.inner.fleets.iter().for_each(|fleet| fleet.leases.set_scan_lag(0));
         (0..seats).for_each(|place| self.fill(place));
+    }
+
+    /// Machines that stand go on, and user code that blocks its threads ends. One machine after the other: none writes at the very
+    /// instant at which another goes on, which has had no time to look at its clock by then.
+    pub(crate) async fn thaw(&self) {
+        let nodes: Vec<Node> = {
+            let State { places, twins, .. } = &mut *self.lock();
+            let berths = places.iter().filter_map(|seat| seat.berth.as_ref()).chain(twins.iter());
+            berths.map(|berth| berth.member.node.clone()).collect()
+        };
+        for node in nodes {
+            self.inner.sim.sleep(Duration::from_millis(10)).await;
+            node.thaw();
+        }
     }
 
     /// Looks at every worker of an application that is there, in order; a place may be empty for now.

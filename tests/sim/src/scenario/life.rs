@@ -122,6 +122,7 @@ async fn life(sim: Handle, plan: Arc<Plan>, told: Arc<Mutex<Told>>, aloud: bool)
     }
     sim.sleep(plan.busy).await;
     crew.heal();
+    crew.thaw().await;
     let end = End { sim: sim.clone(), fleets, crew: crew.clone(), plan: plan.clone(), beginning, told };
     let readers = end.settle().await?;
     end.judge(&readers)?;

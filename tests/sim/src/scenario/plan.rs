@@ -194,8 +194,11 @@ impl Plan {
         let times = |count: u128| u32::try_from(count).unwrap_or(u32::MAX);
         let together = u128::try_from(self.config.batch_size.min(self.service.page_records)).unwrap_or(u128::MAX);
         let batches = times(records / together.max(1));
+        // Each of them is tried three times, and what comes after it by itself.
+        let poison = times(records.checked_div(self.poison_one_in as u128).unwrap_or(0));
         // Up to half of the pages are empty.
-        self.per_batch * batches + Duration::from_secs(2) * batches / self.config.calls_per_second.max(1)
+        let calls = Duration::from_secs(2) * batches / self.config.calls_per_second.max(1);
+        calls + self.per_batch * batches + (self.per_batch + Duration::from_millis(200)) * poison.saturating_mul(4)
     }
 
     /// Whether an operator takes shards back: then they are read again.
