@@ -9,6 +9,7 @@ use futures::future;
 use futures::stream::{self, StreamExt};
 
 use super::directory::Directory;
+use super::fleet::BEGIN_AGAIN;
 use super::take::TableAccess;
 use crate::contract::{BootstrapMarker, LeaseError, LeaseErrorKind, Mono, ShardIterator, SourceError, StreamSource};
 use crate::model::{
@@ -78,7 +79,11 @@ impl Bootstrap {
         if known.is_some() && waits {
             return Ok(None);
         }
-        let mine = self.my_beginning(leases).await?;
+        let mine = tokio::select! {
+            biased;
+            mine = self.my_beginning(leases) => mine?,
+            () = self.another_has_begun(known) => return Ok(None),
+        };
         let marker = self.access.bounded(self.access.table.fix_marker(&mine.marker)).await?;
         if marker.complete {
             return Ok(Some(Begun { marker, latest: BTreeMap::new() }));
@@ -97,6 +102,21 @@ impl Bootstrap {
         creations.fold(Ok(()), |all, one| future::ready(all.and(one))).await?;
         self.access.bounded(self.access.table.complete_marker(&self.stream)).await?;
         Ok(Some(Begun { marker: BootstrapMarker { complete: true, ..marker }, latest }))
+    }
+
+    /// To list a stream takes long where many share the calls for it: who is done first has done it for all. Ends when the marker shows
+    /// more than it did.
+    async fn another_has_begun(&self, known: Option<&BootstrapMarker>) {
+        let rt = &self.access.rt;
+        loop {
+            rt.sleep(rt.jitter(BEGIN_AGAIN)).await;
+            // A look that fails shows nothing new; the next is a second later.
+            let Ok(scan) = self.access.scan().await else { continue };
+            let marker = scan.markers.iter().find(|marker| marker.stream == self.stream);
+            if marker.is_some_and(|marker| marker.complete || known.is_none()) {
+                return;
+            }
+        }
     }
 
     /// The beginning that this worker would fix. A table that has leases of the stream already (a Java fleet's) has begun long ago.

@@ -159,3 +159,17 @@ fn a_crash_of_one_of_sixty_leaves_its_shards_unread_no_longer_than_in_a_small_fl
         });
     }
 }
+
+#[test]
+fn many_workers_that_start_at_once_on_a_new_table_share_it_within_seconds() {
+    for (mode, seed) in in_both_modes(2) {
+        sim::run(seed, |sim| async move {
+            let fleet = Setup::new(300).under(mode).build(&sim);
+            let workers: Vec<Member> = (0..60).map(|n| fleet.join(&format!("w{n:03}"))).collect();
+            // For each of them to list the stream would take eighteen seconds.
+            sim.sleep(6 * SECOND).await;
+            let owned: Vec<usize> = workers.iter().map(|worker| worker.owned().len()).collect();
+            assert_eq!(owned, [5; 60], "{mode:?} seed {seed}");
+        });
+    }
+}
