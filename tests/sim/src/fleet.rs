@@ -15,7 +15,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use kcl_core::reference::{MemoryLeaseTable, ReferenceStream, ShardView, StreamOptions};
-use kcl_core::wrap::{CountingLeaseTable, LatencyLeaseTable, ObservedLeaseTable};
+use kcl_core::wrap::{
+    CountingLeaseTable, FaultyLeaseTable, LatencyLeaseTable, LeaseCall, LeaseFault, ObservedLeaseTable,
+};
 use kcl_core::{
     BuildError, Checkpoint, FailurePolicy, Lease, LeaseCounter, LeaseTable, Liveness, LossDecision, ProcessError,
     RecordProcessor, RecordProcessorFactory, Report, Rt, RunError, ShardId, ShardInfo, StartPosition, StreamArn,
@@ -245,6 +247,17 @@ impl Fleet {
     pub fn join(&self, name: &str) -> Member {
         let fleet = self.clone();
         self.join_with(name, move |rt| RecordingProcessor::factory(&fleet.sim, rt, &fleet.history, fleet.setup.conduct))
+    }
+
+    /// The same, where `decide` says how each call to the lease table fares, and nothing else delays it.
+    #[must_use]
+    pub fn join_by(&self, name: &str, decide: impl Fn(&LeaseCall) -> LeaseFault + Send + Sync + 'static) -> Member {
+        let (fleet, (table, source)) = (self.clone(), self.services());
+        let table = Arc::new(FaultyLeaseTable::new(table, self.sim.rt(), decide));
+        let place = Place { node: self.sim.node(name), name, table, source, registry: None };
+        self.join_at(place, Network::new(&self.sim, name), move |rt| {
+            RecordingProcessor::factory(&fleet.sim, rt, &fleet.history, fleet.setup.conduct)
+        })
     }
 
     /// Starts a worker whose processors record what they see and do this with it.

@@ -1,10 +1,12 @@
 //! The workers of a run, by place, and what faults do to them.
 
+mod heal;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use kcl_core::reference::MemoryReaderRegistry;
-use kcl_core::{READER_SLOTS, Report, RunError, SourceOp, StreamViewType, TaskEnd};
+use kcl_core::{READER_SLOTS, Report, RunError, StreamViewType, TaskEnd};
 
 use super::fault::{Fault, FaultEvent, Mood, Step, StreamWeather, When};
 use super::operator::rewind;
@@ -48,6 +50,13 @@ struct State {
     away: bool,
     /// An application that has stopped for good.
     gone: Option<usize>,
+}
+
+impl State {
+    /// The workers that are there.
+    fn berths(&self) -> impl Iterator<Item = &Berth> {
+        self.places.iter().filter_map(|seat| seat.berth.as_ref()).chain(&self.twins)
+    }
 }
 
 #[derive(Default)]
@@ -403,43 +412,6 @@ impl Crew {
         if let Some(view) = listed.get(below(which, listed.len())) {
             // One that has just left the stream needs no hiding.
             let _gone = service.make_unknown(stream, &view.shard.id, time).is_err();
-        }
-    }
-
-    /// Ends all faults: ways are mended, machines go on, every place is taken.
-    pub(crate) fn heal(&self) {
-        let seats = {
-            let mut state = self.lock();
-            state.waiting.clear();
-            state.away = false;
-            let State { places, twins, .. } = &mut *state;
-            for berth in places.iter().filter_map(|seat| seat.berth.as_ref()).chain(twins.iter()) {
-                berth.wire.set_table(Weather::default());
-                berth.wire.set_stream(StreamWeather::default());
-                berth.wire.set_latency(Latency::QUICK);
-                berth.temper.set(Mood::Calm);
-            }
-            places.len()
-        };
-        for op in SourceOp::ALL {
-            self.inner.fleet().service.throttle(op, Duration::ZERO);
-        }
-        // A scan that stays some writes behind, however much time passes without a write, is a fault too.
-        self.inner.fleets.iter().for_each(|fleet| fleet.leases.set_scan_lag(0));
-        (0..seats).for_each(|place| self.fill(place));
-    }
-
-    /// Machines that stand go on, and user code that blocks its threads ends. One machine after the other: none writes at the very
-    /// instant at which another goes on, which has had no time to look at its clock by then.
-    pub(crate) async fn thaw(&self) {
-        let nodes: Vec<Node> = {
-            let State { places, twins, .. } = &mut *self.lock();
-            let berths = places.iter().filter_map(|seat| seat.berth.as_ref()).chain(twins.iter());
-            berths.map(|berth| berth.member.node.clone()).collect()
-        };
-        for node in nodes {
-            self.inner.sim.sleep(Duration::from_millis(10)).await;
-            node.thaw();
         }
     }
 

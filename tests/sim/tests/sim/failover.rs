@@ -1,30 +1,23 @@
 //! How long a shard waits when its worker dies, in small and in large fleets.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
-use kcl_core::wrap::{FaultyLeaseTable, LeaseFault, LeaseOperation};
+use kcl_core::wrap::{LeaseFault, LeaseOperation};
 use kcl_core::{Liveness, ShardId};
-use sim::fleet::{Fleet, Member, Network, Place, Setup};
-use sim::world::RecordingProcessor;
+use sim::fleet::{Fleet, Member, Setup};
 use sim::{Event, in_both_modes};
 
 const SECOND: Duration = Duration::from_secs(1);
 const D: Duration = Duration::from_secs(10);
 
-/// The times from the death of `dead` workers to the first call of a processor for each shard that they had, in order.
-fn take_over(mode: Liveness, seed: u64, workers: usize, shards: usize, dead: usize) -> Vec<Duration> {
-    take_over_of(mode, seed, workers, shards, dead, |fleet, name| fleet.join(name))
-}
-
-fn take_over_of(
+/// The times from the death of a worker to the first call of a processor for each shard that it had, in order. The workers come by `join`.
+fn take_over(
     mode: Liveness,
     seed: u64,
     workers: usize,
     shards: usize,
-    dead: usize,
-    join: impl Fn(&Fleet, &str) -> Member + 'static,
+    join: fn(&Fleet, &str) -> Member,
 ) -> Vec<Duration> {
     sim::run(seed, move |sim| async move {
         let calm = |config: kcl_core::WorkerConfig| {
@@ -33,12 +26,9 @@ fn take_over_of(
         let fleet = Setup::new(shards).configure(calm).under(mode).build(&sim);
         let mut workers: Vec<Member> = (0..workers).map(|n| join(&fleet, &format!("w{n:03}"))).collect();
         sim.sleep(200 * SECOND + SECOND * (seed as u32) / 7).await;
-        let mut orphans: BTreeSet<ShardId> = BTreeSet::new();
-        for n in 0..dead {
-            let victim = workers.swap_remove((seed as usize * 7 + n * 3) % workers.len());
-            orphans.extend(victim.owned());
-            victim.crash();
-        }
+        let victim = workers.swap_remove((seed as usize * 7) % workers.len());
+        let mut orphans: BTreeSet<ShardId> = victim.owned().into_iter().collect();
+        victim.crash();
         assert!(!orphans.is_empty());
         let died = sim.now();
         sim.sleep(40 * SECOND).await;
@@ -64,7 +54,7 @@ fn take_over_of(
 fn a_death_is_noticed_as_fast_in_a_large_fleet_as_in_a_small_one() {
     for (mode, seed) in in_both_modes(3) {
         for (workers, shards) in [(3, 30), (10, 50), (40, 160)] {
-            let times = take_over(mode, seed, workers, shards, 1);
+            let times = take_over(mode, seed, workers, shards, Fleet::join);
             let (first, last) = (times[0], times[times.len() - 1]);
             println!("{mode:?} {workers} workers {shards} shards: {first:?} to {last:?}");
             assert!(last <= D + SECOND + SECOND / 5, "{mode:?} seed {seed} {workers} workers: {last:?}");
@@ -74,24 +64,19 @@ fn a_death_is_noticed_as_fast_in_a_large_fleet_as_in_a_small_one() {
 
 /// A worker that is never told what became of a write to the item of another.
 fn join_half_deaf(fleet: &Fleet, name: &str) -> Member {
-    let (table, source) = fleet.services();
     let own = format!("{name}/");
-    let table = FaultyLeaseTable::new(table, fleet.sim.rt(), move |call| {
+    fleet.join_by(name, move |call| {
         match call.operation == LeaseOperation::WriteWorker && !call.subject.starts_with(&own) {
             true => LeaseFault::ReplyLost,
             false => LeaseFault::None,
         }
-    });
-    let place = Place { node: fleet.sim.node(name), name, table: Arc::new(table), source, registry: None };
-    fleet.join_at(place, Network::new(&fleet.sim, name), |rt| {
-        RecordingProcessor::factory(&fleet.sim, rt, &fleet.history, fleet.setup.conduct)
     })
 }
 
 #[test]
 fn a_death_is_noticed_as_fast_where_the_one_that_fences_is_not_answered() {
     for (mode, seed) in in_both_modes(3) {
-        let times = take_over_of(mode, seed, 30, 120, 1, join_half_deaf);
+        let times = take_over(mode, seed, 30, 120, join_half_deaf);
         assert!(times[times.len() - 1] <= D + SECOND + SECOND / 5, "{mode:?} seed {seed}: {times:?}");
     }
 }

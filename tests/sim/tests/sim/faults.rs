@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kcl_core::reference::Visibility;
-use kcl_core::wrap::{FaultyLeaseTable, FaultySource, LeaseFault, LeaseOperation, SourceFault};
+use kcl_core::wrap::{FaultySource, LeaseFault, LeaseOperation, SourceFault};
 use kcl_core::{EventKind, Liveness, Resource, SourceErrorKind, SourceOp};
 use rand::Rng as _;
-use sim::fleet::{Fleet, Member, Network, Place, Setup, Weather};
-use sim::world::{Conduct, RecordingProcessor, Resharding, Workload};
+use sim::fleet::{Fleet, Member, Setup, Weather};
+use sim::world::{Conduct, Resharding, Workload};
 use sim::{Event, Handle, Node, in_both_modes};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -268,17 +268,12 @@ fn a_permission_that_is_taken_away_is_told_by_its_call_and_reading_goes_on_once_
     for (mode, seed) in in_both_modes(4) {
         sim::run(seed, |sim| async move {
             let fleet = Setup::new(4).under(mode).build(&sim);
-            let ((table, source), denied) = (fleet.services(), Arc::new(AtomicBool::new(false)));
+            let denied = Arc::new(AtomicBool::new(false));
             let denies = denied.clone();
-            let table = FaultyLeaseTable::new(table, sim.rt(), move |call| match call.operation {
+            let a = fleet.join_by("a", move |call| match call.operation {
                 _ if !denies.load(Ordering::Relaxed) => LeaseFault::None,
                 LeaseOperation::Scan => LeaseFault::Denied { action: "Scan" },
                 _ => LeaseFault::Denied { action: "UpdateItem" },
-            });
-            let place = Place { node: sim.node("a"), name: "a", table: Arc::new(table), source, registry: None };
-            let (of, on) = (fleet.clone(), sim.clone());
-            let a = fleet.join_at(place, Network::new(&sim, "a"), move |rt| {
-                RecordingProcessor::factory(&on, rt, &of.history, of.setup.conduct)
             });
             keep_writing(&sim, &fleet, 60 * SECOND);
             sim.sleep(20 * SECOND).await;

@@ -1,14 +1,13 @@
 //! Shards that change hands between workers that live: nothing is delivered twice, and hardly any time is lost.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kcl_core::ShardId;
-use kcl_core::wrap::{FaultyLeaseTable, LeaseFault, LeaseOperation};
-use sim::fleet::{Fleet, Member, Network, Place, Setup};
-use sim::world::{Conduct, RecordingProcessor, Workload};
+use kcl_core::wrap::{LeaseFault, LeaseOperation};
+use sim::fleet::{Fleet, Member, Setup};
+use sim::world::{Conduct, Workload};
 use sim::{Event, Handle, Session, in_both_modes, seeds};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -74,8 +73,8 @@ fn the_shards_of_a_worker_that_stops_are_read_on_within_a_fifth_of_a_second_and_
     }
 }
 
-#[test]
-fn the_shards_that_a_joining_worker_gets_are_read_on_within_a_fifth_of_a_second_and_a_poll() {
+/// A third worker joins two that read nine shards under load.
+fn check_a_joining_worker(bound: Duration, join: fn(&Fleet) -> Member) {
     for (mode, seed) in in_both_modes(5) {
         sim::run(seed, |sim| async move {
             let fleet = Setup::new(9).under(mode).build(&sim);
@@ -84,40 +83,29 @@ fn the_shards_that_a_joining_worker_gets_are_read_on_within_a_fifth_of_a_second_
             keep_writing(&sim, &fleet, 40 * SECOND);
             sim.sleep(5 * SECOND).await;
             let began = sim.now();
-            let c = fleet.join("c");
+            let c = join(&fleet);
             let verdict = fleet.drained(80 * SECOND).await;
             assert_eq!(verdict.repeated, 0, "seed {seed}: {verdict}");
-            check_gaps(&fleet, began, 3, BOUND, seed);
+            check_gaps(&fleet, began, 3, bound, seed);
             assert_eq!(owned(&[a, b, c]), [3, 3, 3], "seed {seed}");
         });
     }
 }
 
 #[test]
+fn the_shards_that_a_joining_worker_gets_are_read_on_within_a_fifth_of_a_second_and_a_poll() {
+    check_a_joining_worker(BOUND, |fleet| fleet.join("c"));
+}
+
+#[test]
 fn shards_are_read_on_at_once_though_the_table_refuses_every_fourth_read() {
-    for (mode, seed) in in_both_modes(5) {
-        sim::run(seed, |sim| async move {
-            let fleet = Setup::new(9).under(mode).build(&sim);
-            let [_a, _b] = ["a", "b"].map(|name| fleet.join(name));
-            sim.sleep(100 * SECOND).await;
-            keep_writing(&sim, &fleet, 40 * SECOND);
-            sim.sleep(5 * SECOND).await;
-            let began = sim.now();
-            let (table, source) = fleet.services();
-            let reads = AtomicUsize::new(0);
-            let table = FaultyLeaseTable::new(table, sim.rt(), move |call| {
-                let refused = call.operation == LeaseOperation::Get && reads.fetch_add(1, Ordering::Relaxed) % 4 == 3;
-                if refused { LeaseFault::Throttled } else { LeaseFault::None }
-            });
-            let place = Place { node: sim.node("c"), name: "c", table: Arc::new(table), source, registry: None };
-            let _c = fleet.join_at(place, Network::new(&sim, "c"), |rt| {
-                RecordingProcessor::factory(&sim, rt, &fleet.history, fleet.setup.conduct)
-            });
-            let verdict = fleet.drained(80 * SECOND).await;
-            assert_eq!(verdict.repeated, 0, "seed {seed}: {verdict}");
-            check_gaps(&fleet, began, 3, BOUND * 2, seed);
-        });
-    }
+    check_a_joining_worker(BOUND * 2, |fleet| {
+        let reads = AtomicUsize::new(0);
+        fleet.join_by("c", move |call| {
+            let refused = call.operation == LeaseOperation::Get && reads.fetch_add(1, Ordering::Relaxed) % 4 == 3;
+            if refused { LeaseFault::Throttled } else { LeaseFault::None }
+        })
+    });
 }
 
 #[test]

@@ -98,6 +98,17 @@ impl World {
         self.service.enable_stream(&self.table, StreamViewType::NewAndOldImages, 3).expect("enabled")
     }
 
+    /// The stream is replaced, and those who are there read what is written before and after.
+    pub(crate) async fn replaced_and_read(&self, old: &StreamArn) -> StreamArn {
+        self.write("old", 200);
+        self.service.disable_stream(&self.table).expect("disabled");
+        let new = self.enable();
+        self.write("new", 100);
+        self.sim.sleep(5 * MINUTE).await;
+        assert_eq!(self.counts(), BTreeMap::from([(old.clone(), 200), (new.clone(), 100)]));
+        new
+    }
+
     pub(crate) fn join(&self, name: &str) -> Node {
         self.join_with(name, |config| config)
     }
@@ -234,12 +245,7 @@ fn a_stream_that_was_left_is_read_again_once_it_is_rewound_and_then_left_again()
                 let join = |name| world.join_with(name, |config| config.with_liveness(Some(mode)));
                 let mut workers = ["a", "b"].map(join);
                 sim.sleep(MINUTE).await;
-                world.write("old", 200);
-                world.service.disable_stream(&world.table).expect("disabled");
-                let new = world.enable();
-                world.write("new", 100);
-                sim.sleep(5 * MINUTE).await;
-                assert_eq!(world.counts(), BTreeMap::from([(old.clone(), 200), (new.clone(), 100)]));
+                let new = world.replaced_and_read(&old).await;
                 if fleet != Fleet::Those {
                     workers.iter().for_each(Node::kill);
                     sim.sleep(MINUTE).await;

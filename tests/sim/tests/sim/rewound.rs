@@ -20,12 +20,7 @@ fn a_fleet_that_starts_after_a_rewind_reads_the_older_one_to_its_end_first() {
         let (mut world, old) = World::of(&sim, 1);
         let a = world.join("a");
         sim.sleep(MINUTE).await;
-        world.write("old", 200);
-        world.service.disable_stream(&world.table).expect("disabled");
-        let new = world.enable();
-        world.write("new", 100);
-        sim.sleep(5 * MINUTE).await;
-        assert_eq!(world.counts(), BTreeMap::from([(old.clone(), 200), (new.clone(), 100)]));
+        let new = world.replaced_and_read(&old).await;
         a.kill();
         sim.sleep(MINUTE).await;
         Admin::new(Arc::new(world.leases.clone()), sim.rt()).rewind_stream(&old).await.expect("rewound");

@@ -2,12 +2,18 @@
 
 use super::*;
 
-#[test]
-fn nothing_is_evened_out_while_somebody_is_silent_of_whom_others_may_not_know() {
+/// One of two workers has all, and somebody is silent.
+fn doubtful_world() -> World {
     let mut world = World::new(&[100, 100], vec![hold(3, 2); 4]);
     world.now = world.now + 100 * SECOND;
     world.limits.settle = 5 * SECOND;
     world.doubtful = true;
+    world
+}
+
+#[test]
+fn nothing_is_evened_out_while_somebody_is_silent_of_whom_others_may_not_know() {
+    let mut world = doubtful_world();
     world.calm_rounds(10);
     assert_eq!(world.counts(), [4, 0]);
     world.doubtful = false;
@@ -19,10 +25,7 @@ fn nothing_is_evened_out_while_somebody_is_silent_of_whom_others_may_not_know() 
 
 #[test]
 fn the_quiet_time_begins_with_the_first_look_without_a_doubt_however_rare_looks_are() {
-    let mut world = World::new(&[100, 100], vec![hold(3, 2); 4]);
-    world.now = world.now + 100 * SECOND;
-    world.limits.settle = 5 * SECOND;
-    world.doubtful = true;
+    let mut world = doubtful_world();
     world.calm_rounds(1);
     world.now = world.now + 8 * SECOND;
     world.doubtful = false;
@@ -35,9 +38,7 @@ fn the_quiet_time_begins_with_the_first_look_without_a_doubt_however_rare_looks_
 
 #[test]
 fn doubts_that_come_again_and_again_end_as_other_changes_do() {
-    let mut world = World::new(&[100, 100], vec![hold(3, 2); 4]);
-    world.limits.settle = 5 * SECOND;
-    world.doubtful = true;
+    let mut world = doubtful_world();
     for _ in 0..3 {
         world.now = world.now + 8 * SECOND;
         world.calm_rounds(1);
