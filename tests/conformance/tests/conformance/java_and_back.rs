@@ -29,7 +29,14 @@ struct World {
     z: ShardId,
 }
 
-type Delivered = Arc<Mutex<Vec<SequenceNumber>>>;
+/// What names one change among those of all shards: two shards may use the same sequence number.
+type EventId = String;
+
+type Delivered = Arc<Mutex<Vec<EventId>>>;
+
+fn event_id(record: &Record) -> EventId {
+    record.event_id().expect("the reference stream sets it").into_owned()
+}
 
 impl World {
     fn new(rt: &Rt) -> Self {
@@ -54,9 +61,9 @@ impl World {
         }
     }
 
-    fn numbers(&self, shard: &ShardId) -> Vec<SequenceNumber> {
-        let written: BTreeMap<ShardId, Vec<Record>> = self.service.written(&self.stream).into_iter().collect();
-        written[shard].iter().map(Record::sequence_number).collect()
+    fn records(&self, shard: &ShardId) -> Vec<Record> {
+        let mut written: BTreeMap<ShardId, Vec<Record>> = self.service.written(&self.stream).into_iter().collect();
+        written.remove(shard).expect("of this stream")
     }
 
     /// Java's items, of this stream's shards and in this form of keys, `B` and `Z` read up to their fifth record.
@@ -82,7 +89,7 @@ impl World {
         let mut item = item(&serde_json::from_str(&text).expect("legal JSON"));
         let shard: ShardId = item["leaseKey"].as_s().expect("a text").parse().expect("a shard");
         if item["checkpoint"] != s("SHARD_END") {
-            item.insert("checkpoint".to_owned(), s(self.numbers(&shard)[4].as_str()));
+            item.insert("checkpoint".to_owned(), s(self.records(&shard)[4].sequence_number().as_str()));
         }
         if form == KeyForm::Qualified {
             item.insert("leaseKey".to_owned(), s(LeaseKey::of(form, &self.stream, &shard).as_str()));
@@ -93,13 +100,13 @@ impl World {
     }
 
     /// Runs a worker until it has delivered what is left of these shards, and stops it.
-    async fn run(&self, rt: &Rt, leases: &DynamoLeaseTable, left: &BTreeSet<SequenceNumber>) {
+    async fn run(&self, rt: &Rt, leases: &DynamoLeaseTable, left: &BTreeSet<EventId>) {
         let delivered = Delivered::default();
         let seen = delivered.clone();
         let worker = Worker::builder("app", Arc::new(self.service.clone()), Arc::new(leases.clone()))
             .stream(self.stream.as_str())
             .for_each(move |record: Record| {
-                seen.lock().expect("whole").push(record.sequence_number());
+                seen.lock().expect("whole").push(event_id(&record));
                 std::future::ready(Ok(()))
             })
             .config(
@@ -115,7 +122,7 @@ impl World {
         let enough = async {
             let deadline = tokio::time::Instant::now() + 60 * SECOND;
             while tokio::time::Instant::now() < deadline {
-                let got = delivered.lock().expect("whole").iter().copied().collect::<BTreeSet<_>>();
+                let got = delivered.lock().expect("whole").iter().cloned().collect::<BTreeSet<_>>();
                 if got == *left {
                     // What ends is finished too, and what comes twice would come now.
                     tokio::time::sleep(2 * SECOND).await;
@@ -126,7 +133,7 @@ impl World {
         };
         worker.run_until(enough).await.expect("a report");
         let delivered = delivered.lock().expect("whole").clone();
-        let set: BTreeSet<SequenceNumber> = delivered.iter().copied().collect();
+        let set: BTreeSet<EventId> = delivered.iter().cloned().collect();
         assert_eq!(set, *left, "what was left, and nothing else");
         assert_eq!(delivered.len(), left.len(), "nothing twice");
     }
@@ -194,9 +201,9 @@ pub(crate) async fn goes_there_and_back(endpoint: &str) {
         // B ends while this library has it.
         let c = world.service.roll(&world.stream, &world.b).expect("open");
         world.write(40);
-        let all = |shard: &ShardId| world.numbers(shard);
+        let all = |shard: &ShardId| world.records(shard);
         let rest = |shard: &ShardId| all(shard)[5..].to_vec();
-        let left = [rest(&world.b), all(&c), rest(&world.z)].concat().into_iter().collect();
+        let left = [rest(&world.b), all(&c), rest(&world.z)].concat().iter().map(event_id).collect();
         world.run(&rt, &leases, &left).await;
 
         let admin = Admin::new(Arc::new(leases.clone()), rt.clone());
@@ -218,7 +225,7 @@ pub(crate) async fn goes_there_and_back(endpoint: &str) {
         assert_eq!(of(&world.b, "childShardIds"), Some(AttributeValue::Ss(vec![c.to_string()])));
         assert_eq!(of(&c, "parentShardId"), Some(AttributeValue::Ss(vec![world.b.to_string()])));
         for shard in [&c, &world.z] {
-            let last = *all(shard).last().expect("written to");
+            let last = all(shard).last().expect("written to").sequence_number();
             assert_eq!(of(shard, "checkpoint"), Some(s(last.as_str())));
             assert_eq!(of(shard, "leaseOwner"), None, "Java takes it at once");
         }
@@ -230,10 +237,10 @@ pub(crate) async fn goes_there_and_back(endpoint: &str) {
         world.write(60);
         let mut left = BTreeSet::new();
         for shard in [&c, &world.z] {
-            let numbers = world.numbers(shard);
-            let done = numbers.len() - 10;
-            java_goes_on(&client, &name, &back[&key(shard)], numbers[done - 1]).await;
-            left.extend(numbers[done..].iter().copied());
+            let records = world.records(shard);
+            let done = records.len() - 10;
+            java_goes_on(&client, &name, &back[&key(shard)], records[done - 1].sequence_number()).await;
+            left.extend(records[done..].iter().map(event_id));
         }
         world.run(&rt, &leases, &left).await;
         assert_ne!(admin.remove_ours(4 * SECOND).await.expect("removed"), Removed::default());
