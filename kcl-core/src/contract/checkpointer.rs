@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 use crate::model::SequenceNumber;
 
+/// The longest state that [`Checkpointer::prepare`] takes, in bytes. An item of DynamoDB may have 400 KB, and the lease needs some itself.
+pub const MAX_PREPARED_STATE: usize = 380 << 10;
+
 /// Makes checkpoints of one shard. `Clone` and `'static`: spawned tasks may hold one.
 ///
 /// Positions are always named; there is no "checkpoint what I was given", because what was given is not what is done.
@@ -52,6 +55,9 @@ impl Checkpointer {
     /// The first half of a two-phase checkpoint: stores `at` and `state` without moving the checkpoint. If the owner changes before
     /// `checkpoint(at)`, the successor finds both in [`super::ShardContext::prepared`]. Durable when it returns.
     ///
+    /// The state may have [`MAX_PREPARED_STATE`] bytes. Better a few: it lies on the lease, which every worker reads with every look at
+    /// the lease table, and each write of the lease is billed by its whole size.
+    ///
     /// # Errors
     /// See [`CheckpointFailure`].
     ///
@@ -86,6 +92,14 @@ pub enum CheckpointFailure {
         at: SequenceNumber,
         /// The last delivered record.
         delivered: Option<SequenceNumber>,
+    },
+    /// The prepared state does not fit into a lease; nothing was recorded. Keep it elsewhere, and prepare a reference to it.
+    #[error(
+        "the prepared state has {len} bytes, and a lease has room for {MAX_PREPARED_STATE}: keep it elsewhere and prepare a reference to it"
+    )]
+    StateTooLarge {
+        /// Its length in bytes.
+        len: usize,
     },
     /// The lease table did not answer while the lease was valid. The lease is about to be lost.
     #[error("the lease table did not take the checkpoint in time")]

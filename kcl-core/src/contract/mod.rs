@@ -11,7 +11,7 @@ mod rt_tokio;
 mod source;
 
 pub(crate) use checkpointer::CheckpointPort;
-pub use checkpointer::{CheckpointFailure, Checkpointer};
+pub use checkpointer::{CheckpointFailure, Checkpointer, MAX_PREPARED_STATE};
 pub use lease_table::{
     BootstrapMarker, LeaseError, LeaseErrorKind, LeaseTable, Liveness, MAX_WRITES, Outcome, SCHEMA_VERSION, ScanCursor,
     ScanPage, TableItem, TableMeta, WorkerItem, WorkerState,

@@ -32,7 +32,8 @@ pub struct FailurePolicy {
 pub enum FailureAction {
     /// Nobody reads the shard or its descendants until an operator clears the stop; nothing is lost within the stream's 24 hours.
     StopShard,
-    /// The records go to the sink, count as acknowledged once it has taken them, and the shard goes on.
+    /// The records go to the sink, count as acknowledged once it has taken them, and the shard goes on: the one that the error names, or
+    /// all that the failed call was given where it names none. Where a call fails that is given no records, the shard stops.
     SetAside(Arc<dyn FailureSink>),
 }
 

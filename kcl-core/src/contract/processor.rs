@@ -55,7 +55,9 @@ pub trait RecordProcessor: Send {
     /// Called between batches and on empty polls, at most once in every tick interval: a place to flush what is buffered.
     ///
     /// # Errors
-    /// Like an error of `process_records`, for the records that were not acknowledged yet.
+    /// What is not acknowledged comes again to a new instance, with backoff. With manual checkpoints, only an acknowledgement ends a row
+    /// of such failures. After the configured attempts the shard stops, also where there is a failure sink: the library has the records
+    /// in hand no more.
     async fn tick(&mut self, shard: &ShardContext) -> Result<(), ProcessError> {
         let _ = shard; // the default needs nothing of it
         Ok(())
@@ -119,7 +121,8 @@ pub enum Start {
     /// After the lease's checkpoint.
     #[default]
     Checkpoint,
-    /// After this record, wherever the checkpoint is: the position kept in the user's own store.
+    /// After this record, wherever the checkpoint is and whatever the start position leaves out: the position kept in the user's own
+    /// store.
     After(SequenceNumber),
 }
 
@@ -285,7 +288,8 @@ impl ProcessError {
         Self::from(text.into())
     }
 
-    /// The records before `record` are done: redeliver from this one.
+    /// The records of this batch before `record` are done: redeliver from this one. Where it is one of an earlier batch that is not
+    /// acknowledged yet, a new instance starts at the checkpoint.
     #[must_use]
     pub fn at(mut self, record: &Record) -> Self {
         self.at = Some(record.sequence_number());

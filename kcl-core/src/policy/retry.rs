@@ -13,6 +13,8 @@ pub(crate) struct Attempts {
     acknowledged: Option<SequenceNumber>,
     /// The last record of the batch that failed.
     reached: Option<SequenceNumber>,
+    /// What failed was no batch, but what is done with batches later: that they are taken is no progress then.
+    outside: bool,
 }
 
 /// What follows a failure.
@@ -34,8 +36,7 @@ impl Attempts {
         permanent: bool,
     ) -> AfterFailure {
         if acknowledged > self.acknowledged {
-            self.failed = 0;
-            self.reached = None;
+            self.settled();
         }
         self.reached = self.reached.max(reached);
         self.acknowledged = self.acknowledged.max(acknowledged);
@@ -48,13 +49,31 @@ impl Attempts {
         AfterFailure::Retry(pause)
     }
 
+    /// A call that is no delivery failed, a flush between batches for instance, while the shard was acknowledged up to `acknowledged`.
+    pub(crate) fn failed_outside(
+        &mut self,
+        policy: &FailurePolicy,
+        acknowledged: Option<SequenceNumber>,
+        permanent: bool,
+    ) -> AfterFailure {
+        let next = self.failed(policy, acknowledged, None, permanent);
+        self.outside = true;
+        next
+    }
+
     /// A delivery up to `reached` succeeded, or its records were set aside. It is progress only beyond what failed: with manual
     /// checkpoints, a new instance is given what came before the failure once more.
     pub(crate) fn succeeded(&mut self, reached: Option<SequenceNumber>) {
-        if reached >= self.reached {
-            self.failed = 0;
-            self.reached = None;
+        if !self.outside && reached >= self.reached {
+            self.settled();
         }
+    }
+
+    /// Something more was acknowledged, or nothing is left that is not.
+    pub(crate) fn settled(&mut self) {
+        self.failed = 0;
+        self.reached = None;
+        self.outside = false;
     }
 
     /// Deliveries without progress so far.
@@ -95,6 +114,22 @@ mod tests {
     #[test]
     fn a_permanent_failure_is_not_tried_again() {
         assert_eq!(Attempts::default().failed(&policy(), None, None, true), AfterFailure::GiveUp);
+    }
+
+    #[test]
+    fn that_batches_are_taken_is_no_progress_of_a_flush_that_fails() {
+        let mut attempts = Attempts::default();
+        for failed in 1..4 {
+            assert_ne!(attempts.failed_outside(&policy(), None, false), AfterFailure::GiveUp);
+            assert_eq!(attempts.count(), failed);
+            attempts.succeeded(n(10 * u128::from(failed)));
+        }
+        assert_eq!(attempts.failed_outside(&policy(), None, false), AfterFailure::GiveUp);
+        assert_ne!(
+            attempts.failed_outside(&policy(), n(10), false),
+            AfterFailure::GiveUp,
+            "something was acknowledged"
+        );
     }
 
     #[test]

@@ -82,6 +82,14 @@ fn an_answer_that_says_nothing_is_no_last_page() {
 }
 
 #[test]
+fn a_next_iterator_that_is_no_text_ends_no_shard() {
+    for next in [json!(7), json!({}), json!([]), json!(false)] {
+        let body = json!({"Records": [], "NextShardIterator": next});
+        assert!(decode_page(body.to_string().into()).is_err(), "{body}");
+    }
+}
+
+#[test]
 fn what_the_service_may_leave_out_may_be_missing() {
     for body in [json!({"Records": []}), json!({"Records": null, "NextShardIterator": null})] {
         let page = page(&body).expect("an empty page");

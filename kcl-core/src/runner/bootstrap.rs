@@ -11,7 +11,9 @@ use futures::stream::{self, StreamExt};
 use super::directory::Directory;
 use super::fleet::BEGIN_AGAIN;
 use super::take::TableAccess;
-use crate::contract::{BootstrapMarker, LeaseError, LeaseErrorKind, Mono, ShardIterator, SourceError, StreamSource};
+use crate::contract::{
+    BootstrapMarker, LeaseError, LeaseErrorKind, Mono, ShardIterator, SourceError, SourceErrorKind, StreamSource,
+};
 use crate::model::{
     IteratorPosition, KeyForm, Lease, LeaseKey, NewLease, ShardId, StartPosition, StreamArn, StreamStatus,
 };
@@ -179,8 +181,12 @@ impl Bootstrap {
             return Ok(iterators);
         }
         for shard in open {
-            let iterator = self.source.shard_iterator(&self.stream, shard, IteratorPosition::Latest).await?;
-            iterators.insert(LeaseKey::of(self.form, &self.stream, shard), iterator);
+            match self.source.shard_iterator(&self.stream, shard, IteratorPosition::Latest).await {
+                Ok(iterator) => drop(iterators.insert(LeaseKey::of(self.form, &self.stream, shard), iterator)),
+                // It is read from its beginning once it can be. The others need not wait for that.
+                Err(error) if matches!(error.kind(), SourceErrorKind::NotFound | SourceErrorKind::Trimmed) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(iterators)
     }

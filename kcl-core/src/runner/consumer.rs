@@ -23,13 +23,12 @@ use super::holding::{Holding, Parted, Parting};
 use super::memory::{Ahead, ByteBudget};
 use super::readers::Gate;
 use super::subscription::Subscription;
+use super::told::in_brief;
 use crate::contract::{
     Checkpointer, LeaseLost, ProcessError, RecordProcessor, RecordProcessorFactory, Rt, ShardContext, ShardInfo,
     ShardIterator, Start, StartReason, StreamSource,
 };
-use crate::model::{
-    IteratorPosition, KeyForm, Lease, LeaseCounter, Owner, SequenceNumber, Shard, StopReason, StreamArn,
-};
+use crate::model::{IteratorPosition, KeyForm, Lease, LeaseCounter, Owner, SequenceNumber, Shard, StreamArn};
 use crate::planted::{self, Bug};
 use crate::policy::lineage;
 use crate::policy::retry::{AfterFailure, Attempts};
@@ -173,7 +172,11 @@ impl Consumer {
                 Ok((processor, context, start)) => {
                     self.start = None;
                     if let Start::After(at) = start {
-                        self.holding.progress().start_after(at);
+                        let mut progress = self.holding.progress();
+                        progress.start_after(at);
+                        // What follows is wanted, wherever the application began.
+                        progress.pass_filter(at);
+                        self.filter = StartFilter::open();
                         self.start = Some(at);
                     }
                     return Ok((processor, context));
@@ -182,9 +185,7 @@ impl Consumer {
             };
             match self.failed(&failure, None) {
                 AfterFailure::Retry(pause) => self.pause(pause).await?,
-                AfterFailure::GiveUp => {
-                    return Err(Exit::Stop(StopReason::ProcessorFailed { error: failure.to_string() }));
-                }
+                AfterFailure::GiveUp => return Err(Exit::processor_failed(&failure)),
             }
         }
     }
@@ -193,17 +194,41 @@ impl Consumer {
     pub(crate) fn failed(&mut self, error: &ProcessError, reached: Option<SequenceNumber>) -> AfterFailure {
         let acknowledged = self.holding.progress().acknowledged();
         let next = self.attempts.failed(&self.setting.config.failures, acknowledged, reached, error.is_permanent());
+        self.tell_failure(error);
+        next
+    }
+
+    /// The same of a call that is no delivery, after which the instance is replaced.
+    pub(crate) fn failed_outside(&mut self, error: &ProcessError) -> AfterFailure {
+        let acknowledged = self.holding.progress().acknowledged();
+        let next = self.attempts.failed_outside(&self.setting.config.failures, acknowledged, error.is_permanent());
+        self.tell_failure(error);
+        next
+    }
+
+    fn tell_failure(&self, error: &ProcessError) {
+        let error = in_brief(error);
+        self.setting.board.error(&self.holding.lease.key, &error);
         self.setting.events.tell(EventKind::ProcessorFailed {
             shard: self.info.shard.clone(),
             attempt: self.attempts.count(),
-            error: error.to_string(),
+            error,
         });
-        self.setting.board.error(&self.holding.lease.key, &error.to_string());
-        next
     }
 
     pub(crate) fn succeeded(&mut self, reached: Option<SequenceNumber>) {
         self.attempts.succeeded(reached);
+    }
+
+    /// A call between batches succeeded: progress, unless it may have left something for later.
+    pub(crate) fn succeeded_outside(&mut self) {
+        let nothing_open = {
+            let progress = self.holding.progress();
+            progress.acknowledged() == progress.delivered()
+        };
+        if nothing_open {
+            self.attempts.settled();
+        }
     }
 
     pub(crate) fn filter(&mut self) -> &mut StartFilter {
@@ -282,11 +307,7 @@ impl Consumer {
             let told = super::call::guarded(&self.holding, &self.setting, instance.shutdown_requested(&context)).await;
             match told.map_err(|failure| failure.into_error()) {
                 Ok(()) => {}
-                Err(Ok(error)) => self.setting.events.tell(EventKind::ProcessorFailed {
-                    shard: self.info.shard.clone(),
-                    attempt: self.attempts.count(),
-                    error: error.to_string(),
-                }),
+                Err(Ok(error)) => self.tell_failure(&error),
                 Err(Err(_lost)) => {
                     let why = self.holding.why_lost();
                     return self.lost(why, processor).await;

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use super::call::{CallFailure, guarded};
 use super::consumer::Consumer;
 use super::fetch::{Fetched, FetchedPage};
+use super::told::in_brief;
 use crate::contract::{FailureAction, FailureSink, Mono, ProcessError, RecordProcessor, ShardContext};
 use crate::model::{SequenceNumber, Shard, StopReason};
 use crate::planted::{self, Bug};
@@ -31,6 +32,13 @@ pub(crate) enum Exit {
     GiveUp,
     /// The lease is gone.
     Lost,
+}
+
+impl Exit {
+    /// The failure policy stops the shard.
+    pub(crate) fn processor_failed(error: &ProcessError) -> Self {
+        Self::Stop(StopReason::ProcessorFailed { error: in_brief(error) })
+    }
 }
 
 pub(crate) struct Deliver<'a> {
@@ -179,25 +187,33 @@ impl<'a> Deliver<'a> {
                 Ok(batch.len())
             }
             Err(CallFailure::Lost) => Err(Exit::Lost.into()),
-            Err(CallFailure::Failed(error)) => self.failed(batch, &error).await,
+            Err(CallFailure::Failed(error)) => self.failed(batch, error).await,
             Err(CallFailure::Broken(error)) => self.broken(batch, &error).await,
         }
     }
 
+    /// Whether a record was taken with an earlier batch and is not acknowledged: it comes again only to a new instance.
+    fn is_in_hand(&self, at: SequenceNumber) -> bool {
+        Some(at) > self.consumer.holding.progress().acknowledged() && Some(at) <= self.done
+    }
+
     /// The processor returned an error: acknowledge what it says is done, and redeliver the rest or hand it to the policy.
-    async fn failed(&mut self, batch: &RecordBatch, error: &ProcessError) -> Result<usize, Ending> {
+    async fn failed(&mut self, batch: &RecordBatch, error: ProcessError) -> Result<usize, Ending> {
         if let Some(last) = batch.last().filter(|_| planted::is(Bug::FailureAcknowledges)) {
             self.consumer.holding.acknowledge(last.sequence_number()).map_err(|_lost| Exit::Lost)?;
             return Ok(batch.len());
         }
         let named = error.failed_at().and_then(|at| batch.iter().position(|record| record.sequence_number() == at));
+        if named.is_none() && error.failed_at().is_some_and(|at| self.is_in_hand(at)) {
+            return Err(self.replace(CallFailure::Failed(error)));
+        }
         let before = named.unwrap_or(0);
         if let Some(record) = before.checked_sub(1).and_then(|index| batch.get(index)) {
             let at = record.sequence_number();
             self.consumer.holding.acknowledge(at).map_err(|_lost| Exit::Lost)?;
             self.done = Some(at);
         }
-        match self.consumer.failed(error, batch.last().map(Record::sequence_number)) {
+        match self.consumer.failed(&error, batch.last().map(Record::sequence_number)) {
             AfterFailure::Retry(pause) => {
                 self.consumer.pause(pause).await?;
                 Ok(before)
@@ -205,7 +221,7 @@ impl<'a> Deliver<'a> {
             AfterFailure::GiveUp => {
                 // One record where it was named, all that was tried where not.
                 let until = if named.is_some() { before + 1 } else { batch.len() };
-                self.give_to_policy(&batch.slice(before..until), error).await?;
+                self.give_to_policy(&batch.slice(before..until), &error).await?;
                 Ok(until)
             }
         }
@@ -226,9 +242,7 @@ impl<'a> Deliver<'a> {
     async fn give_to_policy(&mut self, records: &RecordBatch, error: &ProcessError) -> Result<(), Ending> {
         let setting = self.consumer.setting.clone();
         match &setting.config.failures.then {
-            FailureAction::StopShard => {
-                Err(Exit::Stop(StopReason::ProcessorFailed { error: error.to_string() }).into())
-            }
+            FailureAction::StopShard => Err(Exit::processor_failed(error).into()),
             FailureAction::SetAside(sink) => self.set_aside(sink.as_ref(), records, error).await,
         }
     }
@@ -248,6 +262,7 @@ impl<'a> Deliver<'a> {
             match attempts.failed(&setting.config.failures, None, None, failure.is_permanent()) {
                 AfterFailure::Retry(pause) => self.consumer.pause(pause).await?,
                 AfterFailure::GiveUp => {
+                    let (error, failure) = (in_brief(error), in_brief(&failure));
                     let error = format!("{error}; and the failure sink failed: {failure}");
                     return Err(Exit::Stop(StopReason::ProcessorFailed { error }).into());
                 }
@@ -269,7 +284,10 @@ impl<'a> Deliver<'a> {
         let setting = self.consumer.setting.clone();
         self.next_tick = setting.rt.now() + setting.config.tick_every;
         match guarded(&self.consumer.holding, &setting, self.processor.tick(&self.context)).await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.consumer.succeeded_outside();
+                Ok(())
+            }
             Err(failure) => Err(self.replace(failure)),
         }
     }
@@ -280,9 +298,9 @@ impl<'a> Deliver<'a> {
             Ok(error) => error,
             Err(exit) => return exit.into(),
         };
-        let exit = match self.consumer.failed(&error, None) {
+        let exit = match self.consumer.failed_outside(&error) {
             AfterFailure::Retry(pause) => Exit::Replace(pause),
-            AfterFailure::GiveUp => Exit::Stop(StopReason::ProcessorFailed { error: error.to_string() }),
+            AfterFailure::GiveUp => Exit::processor_failed(&error),
         };
         Ending { exit, broken: true }
     }
@@ -295,9 +313,7 @@ impl<'a> Deliver<'a> {
                 Ok(()) => break,
                 Err(CallFailure::Failed(error)) => match self.consumer.failed(&error, None) {
                     AfterFailure::Retry(pause) => self.consumer.pause(pause).await?,
-                    AfterFailure::GiveUp => {
-                        return Ok(Exit::Stop(StopReason::ProcessorFailed { error: error.to_string() }));
-                    }
+                    AfterFailure::GiveUp => return Ok(Exit::processor_failed(&error)),
                 },
                 Err(failure) => return Err(self.replace(failure)),
             }

@@ -1,10 +1,10 @@
 //! Reads a shard ahead of its processor, inside the worker's byte budget.
 
-use std::panic::AssertUnwindSafe;
+mod lost;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures::FutureExt;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, mpsc};
 
 use super::consumer::StreamSetting;
@@ -13,14 +13,13 @@ use super::memory::{Ahead, PagePlace};
 use super::told::{describe, tried_again};
 use super::unknown::{Told, Unknown};
 use crate::contract::{
-    DataLoss, LossCause, LossDecision, LostUntil, MAX_RECORDS, Mono, RecordsPage, ShardContext, ShardInfo,
-    ShardIterator, SourceError, SourceErrorKind, SourceOp,
+    LossCause, LossDecision, LostUntil, MAX_RECORDS, Mono, RecordsPage, ShardContext, ShardInfo, ShardIterator,
+    SourceError, SourceErrorKind, SourceOp,
 };
 use crate::model::{IteratorPosition, SequenceNumber, Shard, StopReason};
 use crate::planted::{self, Bug};
 use crate::policy::backoff::Backoff;
 use crate::policy::foreign::OwnCalls;
-use crate::policy::loss;
 use crate::policy::polling::{EMPTY_AT_THE_TIP, EMPTY_FOR_SURE, Poll, Polling};
 use crate::record::{Record, RecordBatch};
 use crate::surface::event::EventKind;
@@ -153,7 +152,7 @@ impl Fetch {
             return Ok(());
         }
         match self.get_records(&iterator).await {
-            Ok(page) => self.fetched(page, channel, Some(slot)).await,
+            Ok(page) => self.fetched(page, channel, Some(slot), None).await,
             Err(error) => {
                 // Whatever follows may wait long; others need not.
                 drop((channel, slot));
@@ -216,13 +215,14 @@ impl Fetch {
 
     /// Passes a page on. Only the absence of a next iterator ends the shard, and never before its records were passed on.
     ///
-    /// The slot is given back as soon as the page has its place in the budget, and the place in the channel before anything else
-    /// is said: what waits for the processor must not hold what other shards wait for.
+    /// The slot is given back as soon as the page has its place in the budget, where it has none yet, and the place in the channel before
+    /// anything else is said: what waits for the processor must not hold what other shards wait for.
     async fn fetched(
         &mut self,
         page: RecordsPage,
         channel: mpsc::Permit<'_, Box<Fetched>>,
         slot: Option<OwnedSemaphorePermit>,
+        place: Option<OwnedSemaphorePermit>,
     ) -> Step {
         self.failures = None;
         self.unknown = Unknown::default();
@@ -238,14 +238,17 @@ impl Fetch {
         self.iterator = page.next;
         if let Some(last) = page.records.last() {
             self.position = IteratorPosition::After(last.sequence_number());
-            let Ok(bytes) = self.charge(page.records.bytes()).await else { return Err(Done) };
+            let bytes = match place {
+                Some(bytes) => bytes,
+                None => self.charge(page.records.bytes()).await.map_err(|_closed| Done)?,
+            };
             drop(slot);
             metrics::memory(setting.budget.used());
             let (records, since_start) = (page.records, self.since_start);
             let _place = self.ahead.page(bytes);
             channel.send(Box::new(Fetched::Page(FetchedPage { records, since_start, _place })));
         } else {
-            drop((channel, slot));
+            drop((channel, slot, place));
             if self.empty_pages >= EMPTY_FOR_SURE {
                 self.holding.reached_tip(self.asked_at, self.after());
             }
@@ -344,106 +347,6 @@ impl Fetch {
             IteratorPosition::After(at) => Some(at),
             IteratorPosition::At(_) | IteratorPosition::TrimHorizon | IteratorPosition::Latest => None,
         }
-    }
-
-    /// The position is older than what is left. Once more first; then find out what is lost and ask the policy.
-    async fn trimmed(&mut self) -> Step {
-        self.iterator = None;
-        if !self.doubted {
-            self.doubted = true;
-            return Ok(());
-        }
-        let mut page = match self.oldest_page().await {
-            Ok(page) => page,
-            Err(error) => {
-                if error.kind() == SourceErrorKind::NotFound {
-                    return self.not_found(&error).await;
-                }
-                self.retry_later(&error).await;
-                return Ok(());
-            }
-        };
-        let first = page.records.first().map(Record::sequence_number);
-        let until = match (first, &page.next) {
-            (Some(first), _) => LostUntil::Before(first),
-            (None, None) => LostUntil::ShardEnd,
-            (None, Some(_)) => LostUntil::Now,
-        };
-        let after = self.after();
-        // What is left may reach back to what is done, or to the shard's very start: then the answer was wrong.
-        let whole = match after {
-            Some(after) => first.is_some_and(|first| first <= after),
-            None => first.is_some() && first == self.holding.lease.starting_sequence,
-        };
-        if !whole
-            && !self.was_read_to_the_tip()
-            && self.wanted()
-            && self.lost(until, LossCause::Trimmed).await? == LossDecision::StopShard
-        {
-            return Err(Done);
-        }
-        if let Some(after) = after {
-            let done = page.records.iter().take_while(|record| record.sequence_number() <= after).count();
-            page.records = page.records.slice(done..);
-        }
-        if !(whole && after.is_some()) {
-            self.position = IteratorPosition::TrimHorizon;
-        }
-        self.since_start = false;
-        let pages = self.pages.clone();
-        let Ok(channel) = pages.reserve().await else { return Err(Done) };
-        self.fetched(page, channel, None).await
-    }
-
-    /// Whether the shard is known to have held nothing after the position so lately that nothing that came later can be trimmed.
-    fn was_read_to_the_tip(&self) -> bool {
-        let done = self.after();
-        loss::was_read_to_the_tip(&self.holding.lease, done, self.holding.tip_of(done), self.setting.rt.wall())
-    }
-
-    /// Whether records that are gone from the position on were wanted: those of a shard that has been read were.
-    fn wanted(&self) -> bool {
-        let lease = &self.holding.lease;
-        self.after().is_some() || loss::was_wanted(lease, self.setting.began_at, self.setting.rt.wall())
-    }
-
-    /// The first page from the oldest record that is left; empty pages in between are skipped, up to a bound.
-    async fn oldest_page(&mut self) -> Result<RecordsPage, SourceError> {
-        const EMPTY_PAGES: usize = 64;
-        let setting = self.setting.clone();
-        self.wait_for_gate().await;
-        let _slot = setting.budget.fetch_slot().await;
-        let call = setting.source.shard_iterator(&setting.stream, &self.info.shard, IteratorPosition::TrimHorizon);
-        let opened = setting.rt.timeout(setting.config.source_timeout, call).await;
-        let mut iterator = opened.unwrap_or_else(|| Err(timed_out("GetShardIterator")))?;
-        let mut pages = 0;
-        loop {
-            let page = self.get_records(&iterator).await?;
-            pages += 1;
-            match &page.next {
-                Some(next) if page.records.is_empty() && pages < EMPTY_PAGES => iterator = next.clone(),
-                _ => return Ok(page),
-            }
-            setting.rt.sleep(setting.config.poll_every).await;
-        }
-    }
-
-    /// Reports a loss to the policy. `Err` when the policy's answer was passed on as the last word.
-    async fn lost(&mut self, until: LostUntil, cause: LossCause) -> Result<LossDecision, Done> {
-        let loss = DataLoss { shard: self.info.clone(), after: self.after(), until, cause };
-        let decision = if loss::is_accepted(&self.holding.lease, loss.after) {
-            LossDecision::Continue
-        } else {
-            // A policy that panics has decided nothing: then nothing may follow the gap.
-            let asked = AssertUnwindSafe(self.setting.config.losses.on_loss(&loss)).catch_unwind().await;
-            asked.unwrap_or(LossDecision::StopShard)
-        };
-        let text = loss.to_string();
-        self.setting.events.tell(EventKind::DataLost { loss: Box::new(loss), decision });
-        if decision == LossDecision::StopShard {
-            self.say(Fetched::Stop(StopReason::DataLost { lost: text })).await?;
-        }
-        Ok(decision)
     }
 
     /// The service knows no such shard. That proves nothing: try again, and ask for listings until it is certain.

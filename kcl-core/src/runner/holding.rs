@@ -9,7 +9,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::pulse::Pulse;
-use crate::contract::{CheckpointFailure, CheckpointPort, LeaseLost, Rt};
+use crate::contract::{CheckpointFailure, CheckpointPort, LeaseLost, MAX_PREPARED_STATE, Rt};
 use crate::model::{
     Checkpoint, Lease, LeaseCounter, LeaseWrite, NewLease, Owner, PendingCheckpoint, SequenceNumber, StopReason, Tip,
 };
@@ -265,6 +265,10 @@ impl CheckpointPort for Holding {
         let delivered = self.progress().delivered();
         if Some(at) > delivered {
             return Err(CheckpointFailure::BeyondDelivered { at, delivered });
+        }
+        let len = state.as_ref().map_or(0, Bytes::len);
+        if len > MAX_PREPARED_STATE {
+            return Err(CheckpointFailure::StateTooLarge { len });
         }
         let pending = PendingCheckpoint { at: Checkpoint::Sequence(at), state };
         let (done, answer) = oneshot::channel();

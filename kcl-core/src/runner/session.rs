@@ -102,7 +102,7 @@ impl Session {
             min_hold: self.config.min_hold,
             settle: self.config.settle,
             claim_deadline: self.config.observe_every * 3,
-            evict_after: d * 3 + self.config.min_hold,
+            evict_after: self.config.min_hold.saturating_add(d * 3),
             moves_per_round: MOVES_PER_ROUND,
         }
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::contract::{
-    LeaseError, LeaseErrorKind, Mono, RegistryError, RegistryErrorKind, Rt, SourceError, SourceErrorKind,
+    LeaseError, LeaseErrorKind, Mono, ProcessError, RegistryError, RegistryErrorKind, Rt, SourceError, SourceErrorKind,
 };
 use crate::model::ShardId;
 use crate::surface::event::{EventKind, Events, Resource};
@@ -20,6 +20,20 @@ pub(crate) fn describe(error: &dyn Error) -> String {
         text.push_str(": ");
         text.push_str(&error.to_string());
         cause = error.source();
+    }
+    text
+}
+
+/// Bytes of a processor's error that are told and recorded. An item of the lease table takes 400 KB, and whoever looks reads it all.
+const LONGEST_ERROR: usize = 1024;
+
+/// A processor's error with its causes, in a line that is not too long to be recorded.
+pub(super) fn in_brief(error: &ProcessError) -> String {
+    let mut text = error.to_string();
+    if text.len() > LONGEST_ERROR {
+        let end = (0..=LONGEST_ERROR).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+        text.truncate(end);
+        text.push('…');
     }
     text
 }
@@ -72,7 +86,7 @@ impl Denials {
     }
 
     /// Whether a permission is missing; tells it, if that was not told lately.
-    pub(super) fn heed(&self, error: &LeaseError) -> bool {
+    pub(crate) fn heed(&self, error: &LeaseError) -> bool {
         let Some(event) = denied(error, None) else { return false };
         let (now, mut told) = (self.rt.now(), lock(&self.told));
         if told.get(error.operation()).is_none_or(|before| now.since(*before) >= TELL_EVERY) {

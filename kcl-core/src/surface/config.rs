@@ -46,7 +46,7 @@ pub struct WorkerConfig {
     pub poll_idle: Duration,
     /// The most reads of one shard in a second. Default 5; the service's own limit is not documented.
     pub calls_per_second: u32,
-    /// How long one call to the stream may take. Default 10 s.
+    /// How long one call to the stream may take. Default 10 s. On the AWS SDK, `StreamOptions::request_timeout` ends it too.
     pub source_timeout: Duration,
     /// Bytes of fetched pages that wait to be processed, over all shards. Default 64 MiB.
     pub memory: usize,

@@ -212,7 +212,24 @@ impl WorkerBuilder {
             let found = resolve_patiently(&rt, timeout, source, &subscription.spec, region).await?;
             resolved.push((found, subscription));
         }
+        self.refuse_twice(&resolved)?;
         Ok(CheckedWorker { builder: self, rt, resolved })
+    }
+
+    /// Of two ways to process one stream, one would be left out.
+    fn refuse_twice(&self, resolved: &[(ResolvedStream, Subscription)]) -> Result<(), ConfigError> {
+        let mut wrong = Vec::new();
+        let named: Vec<_> = self.streams.iter().zip(resolved.iter().map(|(stream, _)| &stream.arn)).collect();
+        for (index, (stream, arn)) in named.iter().enumerate() {
+            if let Some((first, _)) = named[..index].iter().find(|(_, other)| other == arn) {
+                wrong.push(format!(
+                    "{} and {} are the same stream, {arn}: name it once, with one way to process it",
+                    first.name(),
+                    stream.name()
+                ));
+            }
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(ConfigError::new(wrong)) }
     }
 
     fn check_settings(&self) -> Result<Vec<Subscription>, BuildError> {

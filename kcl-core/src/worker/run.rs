@@ -124,15 +124,18 @@ impl Parts {
         let budget = ByteBudget::new(self.config.memory, self.config.concurrent_fetches);
         let listings = ListingBudget::new(&self.rt);
         let _ended = Ending(self.board.clone());
+        let denials = Denials::new(self.events.clone(), self.rt.clone());
+        let mut begun = false;
         loop {
             let drawn = self.rt.next_u64();
             let name = self.config.name.clone().unwrap_or_else(|| format!("worker-{:08x}", drawn >> 32));
             let id = WorkerId::new(&name, drawn)?;
-            let mut member = match self.join(&id, &stop.gracefully).await? {
+            let mut member = match self.join(&id, begun, &denials, &stop.gracefully).await? {
                 Joining::Joined(member) => member,
                 Joining::Again => continue,
                 Joining::Stopped => return Ok(Report { released: 0, abandoned: 0 }),
             };
+            begun = true;
             self.board.joined(id.clone());
             self.events.tell(EventKind::Joined { worker: id.clone() });
             let session = Arc::new(self.session(id.clone(), (&budget, &listings), &member));
@@ -206,8 +209,15 @@ impl Parts {
         LeaseTiming::new(self.config.lease_duration)
     }
 
-    /// Registers, if the table answers; after a pause, if it does not.
-    async fn join(&self, id: &WorkerId, shutdown: &CancellationToken) -> Result<Joining, RunError> {
+    /// Registers, if the table answers; after a pause, if it does not. A worker that was a member before (`again`) also waits for a
+    /// permission or for credentials: it had them, and whoever took them away can give them back.
+    async fn join(
+        &self,
+        id: &WorkerId,
+        again: bool,
+        denials: &Denials,
+        shutdown: &CancellationToken,
+    ) -> Result<Joining, RunError> {
         let setting = MemberSetting {
             table: self.table.clone(),
             rt: self.rt.clone(),
@@ -216,12 +226,13 @@ impl Parts {
             events: self.events.clone(),
         };
         self.board.phase(Phase::Joining);
-        let access = self.access();
+        let access = TableAccess { denials: Some(denials.clone()), ..self.access() };
         let registering = async {
-            let mut member = Member::register(setting, id, self.config.weight).await?;
+            let waits = |error: LeaseError| (again && !matches!(error.kind(), LeaseErrorKind::Conflict { .. }), error);
+            let mut member = Member::register(setting, id, self.config.weight).await.map_err(waits)?;
             if let Err(error) = recheck(&access, &self.meta).await {
                 member.leave().await;
-                return Err(error);
+                return Err((again && matches!(error.kind(), LeaseErrorKind::Denied { .. }), error));
             }
             Ok(member)
         };
@@ -232,13 +243,15 @@ impl Parts {
         };
         match registered {
             Ok(member) => return Ok(Joining::Joined(member)),
-            Err(error) if error.is_retryable() => {
+            Err((waits, error)) if waits || error.is_retryable() => {
                 self.board.failed(&describe(&error));
-                self.events.tell(EventKind::LeaseTableUnavailable { error: describe(&error) });
+                if !denials.heed(&error) {
+                    self.events.tell(EventKind::LeaseTableUnavailable { error: describe(&error) });
+                }
                 self.rt.sleep(self.rt.jitter(self.config.observe_every)).await;
             }
-            Err(error) if matches!(error.kind(), LeaseErrorKind::Conflict { .. }) => {}
-            Err(error) => return Err(error.into()),
+            Err((_, error)) if matches!(error.kind(), LeaseErrorKind::Conflict { .. }) => {}
+            Err((_, error)) => return Err(error.into()),
         }
         Ok(Joining::Again)
     }

@@ -140,7 +140,7 @@ where
         }
         SdkError::ConstructionFailure(_) => (SourceErrorKind::Invalid, None, "the request cannot be made".to_owned()),
         SdkError::TimeoutError(_) => {
-            (SourceErrorKind::Unavailable, Some(NETWORK), "no answer within the request time-out".to_owned())
+            (SourceErrorKind::Unavailable, Some(NETWORK), "no answer within StreamOptions::request_timeout".to_owned())
         }
         SdkError::ResponseError(_) => {
             (SourceErrorKind::Unavailable, None, "the answer broke off or is not one of the service".to_owned())

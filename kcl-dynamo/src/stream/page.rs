@@ -18,7 +18,7 @@ use http_body::{Body, Frame};
 /// Why a page that arrived cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PageDamage {
-    #[error("the page is longer than {0} bytes")]
+    #[error("the page is longer than {0} bytes: raise StreamOptions::max_page_bytes")]
     TooLong(usize),
     #[error("the page has not the checksum that came with it (x-amz-crc32)")]
     Checksum,

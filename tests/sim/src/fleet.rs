@@ -320,7 +320,7 @@ impl Fleet {
         };
         let (fleet, start) = (self.clone(), setup.start);
         // A stream that throttles or cannot be reached for less than this ends no program. The last pause may be 5 s.
-        let patience = (config.source_timeout * 4).saturating_sub(Duration::from_secs(5));
+        let patience = config.source_timeout.saturating_mul(4).saturating_sub(Duration::from_secs(5));
         let (given, events, here) = (handle.clone(), told.clone(), self.clone());
         let main = node.boot(move |rt| {
             let factory = Shared(Arc::new(factory(&rt)));

@@ -302,3 +302,27 @@ fn a_permission_that_is_taken_away_is_told_by_its_call_and_reading_goes_on_once_
         });
     }
 }
+
+#[test]
+fn a_permission_that_is_missing_for_longer_than_leases_last_ends_no_worker() {
+    for (mode, seed) in in_both_modes(4) {
+        sim::run(seed, |sim| async move {
+            let fleet = Setup::new(4).under(mode).build(&sim);
+            let denied = Arc::new(AtomicBool::new(false));
+            let denies = denied.clone();
+            let a = fleet.join_by("a", move |_| match denies.load(Ordering::Relaxed) {
+                true => LeaseFault::Denied { action: "UpdateItem" },
+                false => LeaseFault::None,
+            });
+            keep_writing(&sim, &fleet, 200 * SECOND);
+            sim.sleep(20 * SECOND).await;
+            denied.store(true, Ordering::Relaxed);
+            sim.sleep(90 * SECOND).await;
+            assert_eq!(a.owned().len(), 0, "{mode:?} seed {seed}: nothing is kept that cannot be written");
+            denied.store(false, Ordering::Relaxed);
+            sim.sleep(30 * SECOND).await;
+            assert_eq!(a.owned().len(), 4, "{mode:?} seed {seed}: granting it is enough");
+            fleet.drained(120 * SECOND).await;
+        });
+    }
+}

@@ -2,6 +2,7 @@
 
 mod admin;
 mod adoption;
+mod buffers;
 mod cost;
 mod day;
 mod deploy;

@@ -5,10 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use kcl_core::reference::{MemoryLeaseTable, ReferenceStream, StreamOptions};
 use kcl_core::{
-    DescribePage, IteratorPosition, RecordsPage, ShardId, ShardIterator, SourceError, StreamArn, StreamDescription,
-    StreamSource, StreamSummary, TableName,
+    DataLoss, DescribePage, IteratorPosition, LossDecision, LossPolicy, RecordsPage, Rt, ShardId, ShardIterator,
+    SourceError, StreamArn, StreamDescription, StreamSource, StreamSummary, StreamViewType, TableName, Worker,
+    WorkerConfig,
 };
+use serde_dynamo::{AttributeValue, Item};
 use sim::fleet::Setup;
 use sim::world::Call;
 
@@ -86,5 +89,80 @@ fn many_shards_with_slow_processors_stay_within_the_byte_budget() {
         assert!(200 * 2 * largest > 2 * BUDGET, "the budget is not in the way: {largest}");
         assert!(peak > BUDGET / 2, "{peak}");
         assert!(peak <= BUDGET + FETCHES * largest, "{peak} bytes, pages of {largest}");
+    });
+}
+
+/// Takes its time to decide, as one does that writes the loss down first.
+#[derive(Debug)]
+struct Deliberate(Rt);
+
+#[async_trait]
+impl LossPolicy for Deliberate {
+    async fn on_loss(&self, _: &DataLoss) -> LossDecision {
+        self.0.sleep(100 * SECOND).await;
+        LossDecision::Continue
+    }
+}
+
+fn large_item(number: usize) -> Item {
+    let mut item = Item::default();
+    item.insert("id".to_owned(), AttributeValue::S(number.to_string()));
+    item.insert("text".to_owned(), AttributeValue::S("x".repeat(10_000)));
+    item
+}
+
+#[test]
+fn pages_after_a_loss_that_is_being_decided_about_stay_within_the_byte_budget() {
+    const BUDGET: usize = 8 << 20;
+    const FETCHES: usize = 4;
+    sim::run(2, |sim| async move {
+        let outstanding = Arc::new(Outstanding::default());
+        let mut options = StreamOptions::unthrottled();
+        options.page_records = 50;
+        let service = ReferenceStream::new(sim.rt(), options);
+        let table: TableName = "orders".parse().expect("legal");
+        let stream = service.create_table(&table, &["id"], StreamViewType::NewImage, 40).expect("a stream");
+        let leases = MemoryLeaseTable::new();
+        let source = Arc::new(Weighing { inner: Arc::new(service.clone()), outstanding: outstanding.clone() });
+        let delivered = Arc::new(AtomicUsize::new(0));
+        let start = |name: &str, seconds: u32| {
+            let (source, leases, delivered) = (source.clone(), leases.clone(), delivered.clone());
+            sim.node(name).boot(move |rt| async move {
+                let config = WorkerConfig::default().with_memory(BUDGET).with_concurrent_fetches(FETCHES);
+                let policy = Arc::new(Deliberate(rt.clone()));
+                let worker = Worker::builder("sim", source, Arc::new(leases)).table("orders").rt(rt.clone());
+                let count = move |_| {
+                    delivered.fetch_add(1, Ordering::Relaxed);
+                    std::future::ready(Ok(()))
+                };
+                let worker =
+                    worker.for_each(count).config(config.with_losses(policy)).build().await.expect("described");
+                worker.run_until(rt.sleep(seconds * SECOND)).await.expect("runs")
+            })
+        };
+        for number in 0..400 {
+            service.put(&table, large_item(number)).expect("there");
+        }
+        start("a", 15).await.expect("ends");
+        assert_eq!(delivered.swap(0, Ordering::Relaxed), 400);
+        for number in 0..3600 {
+            service.put(&table, large_item(1000 + number)).expect("there");
+        }
+        let mut left = 0;
+        for (shard, records) in service.written(&stream) {
+            let of_late = &records[records.len() - 50..];
+            service.trim(&stream, &shard, of_late[0].sequence_number()).expect("there");
+            left += of_late.len() - 1;
+        }
+        outstanding.now.store(0, Ordering::Relaxed);
+        outstanding.peak.store(0, Ordering::Relaxed);
+        let running = start("b", 1000);
+        sim.sleep(90 * SECOND).await;
+        assert_eq!(delivered.load(Ordering::Relaxed), 0, "the policies have not answered");
+        let (largest, peak) =
+            [&outstanding.largest_page, &outstanding.peak].map(|bytes| bytes.load(Ordering::Relaxed)).into();
+        assert!(peak <= BUDGET + FETCHES * largest, "{peak} bytes, pages of {largest}");
+        running.await.expect("ends");
+        assert_eq!(delivered.load(Ordering::Relaxed), left);
     });
 }

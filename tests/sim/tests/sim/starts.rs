@@ -318,3 +318,27 @@ fn records_trimmed_under_a_slow_reader_are_reported_exactly() {
         });
     }
 }
+
+#[test]
+fn from_latest_one_shard_that_the_service_does_not_find_keeps_nobody_from_the_others() {
+    sim::run(5, |sim| async move {
+        let fleet = Setup { start: StartPosition::Latest, ..Setup::new(3) }.build(&sim);
+        let hidden = fleet.service.open_shards(&fleet.stream)[0].clone();
+        fleet.service.make_unknown(&fleet.stream, &hidden, HOUR).expect("there");
+        let worker = fleet.join("a");
+        sim.sleep(20 * SECOND).await;
+        fleet.write(100, 100);
+        sim.sleep(20 * SECOND).await;
+        let given = |shard: &kcl_core::ShardId| {
+            let entries = fleet.history.entries().into_iter().filter(|entry| entry.shard == *shard);
+            entries.filter(|entry| matches!(entry.event, Event::Delivered(_))).count()
+        };
+        for (shard, records) in fleet.truth().shards {
+            let expected = if shard == hidden { 0 } else { records.written.len() };
+            assert_eq!(given(&shard), expected, "{shard}");
+        }
+        sim.sleep(HOUR).await;
+        fleet.drained(60 * SECOND).await;
+        worker.stop().await;
+    });
+}

@@ -120,3 +120,17 @@ fn a_stream_without_processors_is_named() {
         assert!(error.to_string().contains("users"), "{error}");
     });
 }
+
+#[test]
+fn a_stream_that_is_named_twice_is_refused_by_both_names() {
+    sim::run(3, |sim| async move {
+        let service = ReferenceStream::new(sim.rt(), StreamOptions::unthrottled());
+        let [arn, ..] = ["orders", "users", "stock"].map(|name| create(&service, name, 1));
+        let seen = Seen::default();
+        let twice = |stream: Stream| worker(&sim, &service, &seen).consume(stream).rt(sim.rt()).build();
+        let error = twice(Stream::arn(arn.as_str())).await.expect_err("refused").to_string();
+        assert!(error.contains(&format!("orders and {arn} are the same stream")), "{error}");
+        let error = twice(Stream::table("stock")).await.expect_err("refused").to_string();
+        assert!(error.contains("stock and stock are the same stream"), "{error}");
+    });
+}

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use kcl_core::FailurePolicy;
 use sim::fleet::{Member, Setup};
+use sim::in_both_modes;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -56,4 +58,29 @@ fn workers_share_the_shards_and_take_over_from_one_that_dies() {
         sim.sleep(60 * SECOND).await;
         assert_eq!([owned(&a), owned(&c)], [3; 2]);
     });
+}
+
+#[test]
+fn durations_without_an_end_mean_never() {
+    const NEVER: Duration = Duration::MAX;
+    for (mode, seed) in in_both_modes(1) {
+        sim::run(seed, |sim| async move {
+            let setup = Setup::new(4).under(mode).configure(|config| {
+                let config = config.with_discover_every(NEVER).with_min_hold(NEVER).with_settle(NEVER);
+                let config = config.with_tick_every(NEVER).with_process_timeout(Some(NEVER)).with_start_slack(NEVER);
+                let failures = FailurePolicy::stop_after(u32::MAX).with_backoff(SECOND, NEVER);
+                let config = config.with_source_timeout(NEVER).with_shutdown_timeout(NEVER).with_failures(failures);
+                config.with_weight(u32::MAX).with_calls_per_second(u32::MAX).with_memory(usize::MAX)
+            });
+            let fleet = setup.build(&sim);
+            let [a, b] = ["a", "b"].map(|name| fleet.join(name));
+            fleet.write(100, 10);
+            sim.sleep(60 * SECOND).await;
+            fleet.write(100, 10);
+            a.stop().await;
+            sim.sleep(5 * SECOND).await;
+            let verdict = fleet.drained(30 * SECOND).await;
+            assert_eq!((verdict.delivered, b.owned().len()), (200, 4), "{mode:?}");
+        });
+    }
 }
