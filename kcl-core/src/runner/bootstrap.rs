@@ -11,7 +11,9 @@ use futures::stream::{self, StreamExt};
 use super::directory::Directory;
 use super::fleet::BEGIN_AGAIN;
 use super::take::TableAccess;
-use crate::contract::{BootstrapMarker, LeaseError, LeaseErrorKind, Mono, ShardIterator, SourceError, StreamSource};
+use crate::contract::{
+    BootstrapMarker, LeaseError, LeaseErrorKind, Mono, ShardIterator, SourceError, SourceErrorKind, StreamSource,
+};
 use crate::model::{
     IteratorPosition, KeyForm, Lease, LeaseKey, NewLease, ShardId, StartPosition, StreamArn, StreamStatus,
 };
@@ -46,6 +48,16 @@ pub(crate) enum BootstrapError {
     Source(#[from] SourceError),
     #[error("the stream lists no shards yet, or its listings still change")]
     NotReady,
+}
+
+impl BootstrapError {
+    /// Whether the stream refuses for a reason that does not pass by itself: a permission is missing, or there is no such stream.
+    pub(super) fn waits_for_an_operator(&self) -> bool {
+        match self {
+            Self::Source(error) => matches!(error.kind(), SourceErrorKind::Denied { .. } | SourceErrorKind::NotFound),
+            Self::Table(_) | Self::NotReady => false,
+        }
+    }
 }
 
 /// With more open shards than this, iterators for all of them would take longer than reading the shards' pasts in parallel.

@@ -72,7 +72,7 @@ impl Denials {
     }
 
     /// Whether a permission is missing; tells it, if that was not told lately.
-    pub(super) fn heed(&self, error: &LeaseError) -> bool {
+    pub(crate) fn heed(&self, error: &LeaseError) -> bool {
         let Some(event) = denied(error, None) else { return false };
         let (now, mut told) = (self.rt.now(), lock(&self.told));
         if told.get(error.operation()).is_none_or(|before| now.since(*before) >= TELL_EVERY) {

@@ -124,15 +124,17 @@ impl Parts {
         let budget = ByteBudget::new(self.config.memory, self.config.concurrent_fetches);
         let listings = ListingBudget::new(&self.rt);
         let _ended = Ending(self.board.clone());
+        let (access, mut was_member) = (self.access(), false);
         loop {
             let drawn = self.rt.next_u64();
             let name = self.config.name.clone().unwrap_or_else(|| format!("worker-{:08x}", drawn >> 32));
             let id = WorkerId::new(&name, drawn)?;
-            let mut member = match self.join(&id, &stop.gracefully).await? {
+            let mut member = match self.join(&access, &id, &stop.gracefully, was_member).await? {
                 Joining::Joined(member) => member,
                 Joining::Again => continue,
                 Joining::Stopped => return Ok(Report { released: 0, abandoned: 0 }),
             };
+            was_member = true;
             self.board.joined(id.clone());
             self.events.tell(EventKind::Joined { worker: id.clone() });
             let session = Arc::new(self.session(id.clone(), (&budget, &listings), &member));
@@ -206,20 +208,27 @@ impl Parts {
         LeaseTiming::new(self.config.lease_duration)
     }
 
-    /// Registers, if the table answers; after a pause, if it does not.
-    async fn join(&self, id: &WorkerId, shutdown: &CancellationToken) -> Result<Joining, RunError> {
+    /// Registers, if the table answers; after a pause, if it does not. A permission that is missing ends the program at its start; one that
+    /// is missing later is waited for, as by all other calls.
+    async fn join(
+        &self,
+        access: &TableAccess,
+        id: &WorkerId,
+        shutdown: &CancellationToken,
+        was_member: bool,
+    ) -> Result<Joining, RunError> {
         let setting = MemberSetting {
             table: self.table.clone(),
             rt: self.rt.clone(),
             timing: self.timing(),
             liveness: self.meta.liveness,
             events: self.events.clone(),
+            denials: access.denials.clone(),
         };
         self.board.phase(Phase::Joining);
-        let access = self.access();
         let registering = async {
             let mut member = Member::register(setting, id, self.config.weight).await?;
-            if let Err(error) = recheck(&access, &self.meta).await {
+            if let Err(error) = recheck(access, &self.meta).await {
                 member.leave().await;
                 return Err(error);
             }
@@ -232,16 +241,23 @@ impl Parts {
         };
         match registered {
             Ok(member) => return Ok(Joining::Joined(member)),
-            Err(error) if error.is_retryable() => {
+            Err(error) if error.is_retryable() || was_member && is_denied(&error) => {
                 self.board.failed(&describe(&error));
-                self.events.tell(EventKind::LeaseTableUnavailable { error: describe(&error) });
-                self.rt.sleep(self.rt.jitter(self.config.observe_every)).await;
+                if !access.denials.as_ref().is_some_and(|denials| denials.heed(&error)) {
+                    self.events.tell(EventKind::LeaseTableUnavailable { error: describe(&error) });
+                }
+                let pause = self.rt.sleep(self.rt.jitter(self.config.observe_every));
+                shutdown.run_until_cancelled(pause).await;
             }
             Err(error) if matches!(error.kind(), LeaseErrorKind::Conflict { .. }) => {}
             Err(error) => return Err(error.into()),
         }
         Ok(Joining::Again)
     }
+}
+
+fn is_denied(error: &LeaseError) -> bool {
+    matches!(error.kind(), LeaseErrorKind::Denied { .. })
 }
 
 /// How joining a fleet ended.
@@ -259,6 +275,6 @@ struct Ending(Board);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.0.phase(Phase::Ended);
+        self.0.ended();
     }
 }

@@ -1,9 +1,11 @@
 //! What a fleet costs in requests to the lease table: the formulas of docs/operations.md, held against counted calls.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use kcl_core::Liveness;
-use kcl_core::wrap::LeaseOperation;
+use kcl_core::wrap::{FaultySource, LeaseOperation, SourceFault};
+use kcl_core::{Liveness, SourceErrorKind, SourceOp, StreamSource};
 use sim::fleet::{Member, Setup};
 
 const DAY: f64 = 86_400.0;
@@ -121,4 +123,27 @@ fn the_cost_of_looking_does_not_grow_with_the_fleet() {
         let scans = [10, 100, 1000].map(|workers| Idle::new(mode, workers, 1000).scans());
         assert!(scans.iter().all(|scans| *scans <= 8.0 * DAY / 0.75 + 4_000.0), "{mode:?}: {scans:?}");
     }
+}
+
+#[test]
+fn a_stream_that_may_not_be_read_is_looked_after_rarely() {
+    sim::run(1, |sim| async move {
+        let denied = |source: Arc<dyn StreamSource>| -> Arc<dyn StreamSource> {
+            let calls = AtomicUsize::new(0);
+            Arc::new(FaultySource::new(source, move |op| {
+                // The first call finds the stream.
+                let later = op == SourceOp::DescribeStream && calls.fetch_add(1, Ordering::Relaxed) > 0;
+                later.then_some(SourceFault::Refused(SourceErrorKind::Denied { action: "DescribeStream" }))
+            }))
+        };
+        let setup = Setup { source: Arc::new(denied), ..Setup::new(2) };
+        let fleet = setup.build(&sim);
+        let _a = fleet.join("a");
+        sim.sleep(Duration::from_secs(120)).await;
+        let _so_far = fleet.counted.take_counts();
+        sim.sleep(Duration::from_secs(3600)).await;
+        let scans = fleet.counted.take_counts().of(LeaseOperation::Scan) as f64;
+        let usual = 3600.0 / 0.75;
+        assert!(scans < 1.1 * usual, "{scans} scans in an hour, {usual} of them to look at the fleet");
+    });
 }
