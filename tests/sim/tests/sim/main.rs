@@ -25,6 +25,7 @@ mod replaced;
 mod rewound;
 mod rolls;
 mod scenarios;
+mod slots;
 mod starts;
 mod stream_faults;
 mod streams;
