@@ -9,7 +9,7 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, mpsc};
 
 use super::consumer::StreamSetting;
 use super::holding::Holding;
-use super::memory::{Ahead, PagePlace};
+use super::memory::{Ahead, FetchSlot, PagePlace};
 use super::told::{describe, tried_again};
 use super::unknown::{Told, Unknown};
 use crate::contract::{
@@ -144,7 +144,7 @@ impl Fetch {
         let pages = self.pages.clone();
         let Ok(channel) = pages.reserve().await else { return Err(Done) };
         self.ahead.wait_for_room(&self.setting.budget).await;
-        let Ok(slot) = self.setting.budget.fetch_slot().await else { return Err(Done) };
+        let Ok(slot) = self.setting.budget.fetch_slot(self.failures.is_some()).await else { return Err(Done) };
         if !self.holding.is_valid() {
             return Err(Done);
         }
@@ -222,7 +222,7 @@ impl Fetch {
         &mut self,
         page: RecordsPage,
         channel: mpsc::Permit<'_, Box<Fetched>>,
-        slot: Option<OwnedSemaphorePermit>,
+        slot: Option<FetchSlot>,
     ) -> Step {
         self.failures = None;
         self.unknown = Unknown::default();
@@ -412,7 +412,7 @@ impl Fetch {
         const EMPTY_PAGES: usize = 64;
         let setting = self.setting.clone();
         self.wait_for_gate().await;
-        let _slot = setting.budget.fetch_slot().await;
+        let _slot = setting.budget.fetch_slot(self.failures.is_some()).await;
         let call = setting.source.shard_iterator(&setting.stream, &self.info.shard, IteratorPosition::TrimHorizon);
         let opened = setting.rt.timeout(setting.config.source_timeout, call).await;
         let mut iterator = opened.unwrap_or_else(|| Err(timed_out("GetShardIterator")))?;

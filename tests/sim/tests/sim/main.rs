@@ -15,6 +15,7 @@ mod handover;
 mod health;
 mod large;
 mod memory;
+mod mixed;
 mod nodes;
 mod operator;
 mod ownership;
