@@ -147,3 +147,35 @@ fn a_stream_that_may_not_be_read_is_looked_after_rarely() {
         assert!(scans < 1.1 * usual, "{scans} scans in an hour, {usual} of them to look at the fleet");
     });
 }
+
+/// Writes of a minute beyond the heartbeats of those who stay.
+async fn news(sim: &sim::Handle, fleet: &sim::fleet::Fleet, staying: usize) -> i64 {
+    sim.sleep(Duration::from_secs(60)).await;
+    let counts = fleet.counted.take_counts();
+    i64::try_from(counts.writes()).expect("small") - i64::try_from(staying).expect("small") * 18
+}
+
+#[test]
+fn who_comes_leaves_or_dies_costs_what_is_documented() {
+    for workers in [3, 20] {
+        sim::run(1, move |sim| async move {
+            // Nothing to move: what is counted is the membership alone.
+            let fleet = Setup::new(1).under(Liveness::PerWorker).build(&sim);
+            let mut all: Vec<Member> = (0..workers).map(|n| fleet.join(&format!("w{n:02}"))).collect();
+            sim.sleep(Duration::from_secs(300)).await;
+            let _so_far = fleet.counted.take_counts();
+            let free = all.iter().position(|worker| worker.owned().is_empty()).expect("one has nothing");
+            let usual = news(&sim, &fleet, workers).await;
+            let joined = fleet.join("x");
+            let join = news(&sim, &fleet, workers + 1).await;
+            let _report = joined.stop().await;
+            let leave = news(&sim, &fleet, workers).await;
+            all.remove(free).crash();
+            let death = news(&sim, &fleet, workers - 1).await;
+            println!("{workers} workers: usual {usual}, join {join}, leave {leave}, death {death}");
+            // A heartbeat more or less falls into a minute.
+            let most = i64::try_from(workers).expect("small") + 4;
+            assert!(usual.abs() <= 2 && join <= 6 && leave <= 8 && death <= most, "{usual} {join} {leave} {death}");
+        });
+    }
+}

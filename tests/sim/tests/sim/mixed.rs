@@ -8,9 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kcl_core::reference::{MemoryLeaseTable, ReferenceStream, StreamOptions};
 use kcl_core::{
-    DescribePage, IteratorPosition, LeaseTable, Liveness, ProcessError, RecordsPage, ShardId, ShardInfo, ShardIterator,
-    SourceError, Stream, StreamArn, StreamDescription, StreamSource, StreamSummary, StreamViewType, TableName, Worker,
-    WorkerConfig, WorkerHandle,
+    DescribePage, IteratorPosition, LeaseTable, Liveness, ProcessError, RecordBatch, RecordsPage, ShardContext,
+    ShardId, ShardInfo, ShardIterator, SourceError, Stream, StreamArn, StreamDescription, StreamSource, StreamSummary,
+    StreamViewType, TableName, Worker, WorkerConfig, WorkerHandle,
 };
 use serde_dynamo::{AttributeValue, Item};
 use sim::fleet::{Member as Worked, Setup};
@@ -345,5 +345,40 @@ fn weights_and_caps_at_their_ends_come_to_rest() {
             assert_eq!((light.owned(), heavy.owned(), third.owned()), (2, 4, 4), "{mode:?}");
             assert!(free < 1e-9 && moves == 0, "{mode:?}: {free} {moves}");
         });
+    }
+}
+
+#[test]
+fn a_worker_that_is_evicted_while_a_call_hangs_stops_when_it_is_told() {
+    for (mode, seed) in in_both_modes(4) {
+        sim::run(seed, |sim| async move {
+            let fleet = Setup::new(4).under(mode).build(&sim);
+            let a = fleet.join_with("a", |_| |_: &ShardInfo| Hanging);
+            fleet.write(50, 50);
+            sim.sleep(30 * SECOND).await;
+            let id = a.handle().expect("built").status().worker.expect("joined");
+            let admin = kcl_core::Admin::new(fleet.operators_table(), sim.rt());
+            admin.evict_worker(&id).await.expect("evicted");
+            sim.sleep(5 * SECOND).await;
+            let (asked, now) = (sim.now(), seed % 2 == 0);
+            if now {
+                a.handle().expect("built").shutdown_now();
+            }
+            let report = a.stop().await;
+            let most = if now { 8 * SECOND } else { 45 * SECOND };
+            assert!(sim.now() - asked < most, "{mode:?} now {now}: {:?} {report:?}", sim.now() - asked);
+            sim.sleep(20 * SECOND).await;
+            assert!(fleet.leases.leases().iter().all(|lease| lease.owner.is_none()), "{mode:?} now {now}");
+        });
+    }
+}
+
+/// It never returns.
+struct Hanging;
+
+#[async_trait]
+impl kcl_core::RecordProcessor for Hanging {
+    async fn process_records(&mut self, _: &RecordBatch, _: &ShardContext) -> Result<(), ProcessError> {
+        std::future::pending().await
     }
 }
