@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::AdminError;
 use crate::contract::{
-    BootstrapMarker, LeaseError, LeaseErrorKind, LeaseTable, Liveness, Rt, TableMeta, WorkerItem, WorkerState,
+    BootstrapMarker, LeaseError, LeaseErrorKind, LeaseTable, Liveness, Rt, SCHEMA_VERSION, TableMeta, WorkerItem,
+    WorkerState,
 };
 use crate::model::{GuardedWrite, KeyForm, Lease, LeaseKey, Owner, StreamArn, WorkerId};
 use crate::policy::backoff::Backoff;
@@ -80,7 +81,17 @@ impl Access {
         &self.inner.rt
     }
 
+    /// The table, if this version knows what it is: another may mean something else by what is written there.
     pub(super) async fn look(&self) -> Result<Table, AdminError> {
+        let table = self.look_at_any().await?;
+        match table.meta.map(|meta| meta.schema) {
+            Some(schema) if schema > SCHEMA_VERSION => Err(AdminError::TooNew { schema, known: SCHEMA_VERSION }),
+            _ => Ok(table),
+        }
+    }
+
+    /// The table, also one of a later version.
+    pub(super) async fn look_at_any(&self) -> Result<Table, AdminError> {
         let scan = self.inner.scan().await?;
         Ok(Table {
             leases: scan.leases.into_iter().map(|lease| (lease.key.clone(), Arc::unwrap_or_clone(lease))).collect(),

@@ -19,6 +19,16 @@ pub enum AdminError {
         /// The stream.
         stream: StreamArn,
     },
+    /// The table is of a later version of this library.
+    #[error(
+        "the lease table has schema {schema}, and this version knows up to {known}: use the version that the fleet runs"
+    )]
+    TooNew {
+        /// That of the table.
+        schema: u32,
+        /// The latest that is known here.
+        known: u32,
+    },
     /// No such worker.
     #[error("there is no worker {worker}: list the workers, and name one of those with its number")]
     NoWorker {

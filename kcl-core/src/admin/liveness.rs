@@ -19,7 +19,7 @@ impl Admin {
     /// starts meanwhile is noticed, and either it or this call is refused.
     ///
     /// # Errors
-    /// `FleetLives`, `Table`.
+    /// `FleetLives`, `TooNew`, `Table`.
     ///
     /// # Cancel safety
     /// The table may be left without a mark. Calling it again finishes the job; a worker that starts instead marks it as configured.

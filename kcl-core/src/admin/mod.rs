@@ -114,7 +114,7 @@ impl Admin {
     /// # Cancel safety
     /// It reads only.
     pub async fn list(&self) -> Result<TableView, AdminError> {
-        Ok(TableView::of(&self.access.look().await?))
+        Ok(TableView::of(&self.access.look_at_any().await?))
     }
 
     /// Moves the checkpoint of a lease back, also that of a finished one. Every lease that continues it, directly or not, begins again
@@ -127,7 +127,7 @@ impl Admin {
     /// finishes what was begun.
     ///
     /// # Errors
-    /// `NoLease`, `NotBack`, `TooManyDescendants`, `Contended`, `Unknown`, `Table`.
+    /// `NoLease`, `NotBack`, `TooManyDescendants`, `Contended`, `Unknown`, `TooNew`, `Table`.
     ///
     /// # Cancel safety
     /// Dropping it leaves the leases all rewound or none, and of [`Liveness::PerWorker`] some workers may not be evicted yet. Calling it
@@ -206,7 +206,7 @@ impl Admin {
     /// first where it is named. Returns the owner. Where `to` owns it already, that is `to`, and nothing is done.
     ///
     /// # Errors
-    /// `NoLease`, `NotOwned`, `Contended`, `Unknown`, `Table`.
+    /// `NoLease`, `NotOwned`, `Contended`, `Unknown`, `TooNew`, `Table`.
     ///
     /// # Cancel safety
     /// Dropping it leaves it done or not, or in [`Liveness::PerWorker`] half done. It may be repeated: with `to`, until `to` owns the lease;

@@ -31,7 +31,7 @@ impl Admin {
     /// lease duration or more; whatever moves meanwhile is a refusal. After a graceful stop of all workers there is nothing to watch.
     ///
     /// # Errors
-    /// `FleetLives`, `Stopped`, `Unknown`, `Table`.
+    /// `FleetLives`, `Stopped`, `Unknown`, `TooNew`, `Table`.
     ///
     /// # Cancel safety
     /// Some things may be removed and others not: this library still works with the table, and calling it again finishes the job.

@@ -185,6 +185,15 @@ impl RegistryError {
         &self.kind
     }
 
+    /// Whether the same call may succeed later without anybody's doing.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self.kind {
+            RegistryErrorKind::Throttled | RegistryErrorKind::Unavailable { .. } => true,
+            RegistryErrorKind::Conflict | RegistryErrorKind::Denied { .. } | RegistryErrorKind::Invalid { .. } => false,
+        }
+    }
+
     /// The call that failed.
     #[must_use]
     pub fn operation(&self) -> &'static str {

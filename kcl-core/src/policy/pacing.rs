@@ -52,7 +52,9 @@ fn scan_every(liveness: Liveness, observe_every: Duration, workers: &[WorkerView
 /// Whether a worker that holds nothing, and is about to hold nothing, is to have a share: the others are about to hand some to it, and it
 /// looks as often as in a small fleet.
 fn is_short(view: &View, held: usize) -> bool {
-    held == 0 && view.leases.len() >= view.workers.len()
+    let weight = |worker: &WorkerView| u128::from(worker.weight.max(1));
+    let mine = view.workers.iter().find(|worker| worker.id == view.me).map_or(0, weight);
+    held == 0 && view.leases.len() as u128 * mine >= view.workers.iter().map(weight).sum()
 }
 
 /// The workers that this one watches by point reads: the two before it in the order of ids, the last being before the first. Those
@@ -73,6 +75,7 @@ mod tests {
     use super::*;
     use crate::contract::{Mono, WorkerItem};
     use crate::model::LeaseCounter;
+    use crate::policy::balance::{LeaseHold, LeaseView, Limits};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -112,6 +115,31 @@ mod tests {
         let fleet = fleet(100);
         let every = |n: u64| scan_every(Liveness::PerLease, SECOND, &fleet, &id(n)).as_secs();
         assert_eq!([0, 1, 2, 3, 4, 5, 6, 99].map(every), [1, 1, 2, 4, 8, 16, 25, 25]);
+    }
+
+    #[test]
+    fn a_worker_that_is_to_have_nothing_looks_no_oftener_than_the_others() {
+        let limits = Limits {
+            max_leases: usize::MAX,
+            min_hold: SECOND,
+            settle: SECOND,
+            claim_deadline: SECOND,
+            evict_after: SECOND,
+            moves_per_round: 1,
+        };
+        let lease = |n: u64| LeaseView {
+            key: format!("lease-{n}").parse().expect("legal"),
+            hold: LeaseHold::Held { by: id(n % 10).owner(), since: None },
+            cost: 1,
+        };
+        let view = |weight| {
+            let mut workers = fleet(20);
+            workers[19].weight = weight;
+            let (me, leases) = (id(19), (0..30).map(lease).collect());
+            View { me, workers, doubtful: false, leases, now: Mono::new(SECOND), limits }
+        };
+        let pace = |weight| pace(Liveness::PerWorker, SECOND, &view(weight), 0, false);
+        assert_eq!([100, 70, 60, 1].map(pace).map(|pace| pace.as_secs()), [1, 1, 5, 5]);
     }
 
     #[test]

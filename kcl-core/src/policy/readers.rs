@@ -168,10 +168,12 @@ pub(crate) const fn slot_timing() -> LeaseTiming {
     LeaseTiming::new(SLOT_LIFE)
 }
 
-/// Whether all of these slots were renewed so lately, by their holders' clocks, that it is of no use to wait for one. A wrong answer
-/// costs a wait or a start that is tried again, and no right follows from it.
+/// Whether all of these slots were renewed so lately, by their holders' clocks, that it is of no use to wait for one. A clock that is ahead
+/// of ours says nothing: its application may be dead for as long. A wrong answer costs a wait or a start that is tried again, and no right
+/// follows from it.
 pub(crate) fn all_fresh(slots: &[ReaderSlot], wall: SystemTime) -> bool {
-    slots.iter().all(|slot| wall.duration_since(slot.renewed_at).unwrap_or_default() < slot.life)
+    let apart = |slot: &ReaderSlot| wall.duration_since(slot.renewed_at).unwrap_or_else(|ahead| ahead.duration());
+    slots.iter().all(|slot| apart(slot) < slot.life)
 }
 
 #[cfg(test)]

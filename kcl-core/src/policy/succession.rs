@@ -35,6 +35,13 @@ impl Begun {
         self.begun.contains(stream)
     }
 
+    /// The same without streams that are read for their own sake: their table is not to begin with them.
+    pub(crate) fn without(mut self, named: &BTreeSet<StreamArn>) -> Self {
+        self.begun.retain(|stream| !named.contains(stream));
+        self.unfinished.retain(|stream| !named.contains(stream));
+        self
+    }
+
     /// The stream to begin with, of the table whose newest is `newest`: the oldest that is not finished; else the last that was begun,
     /// whose successor is found once it is seen to be finished; else the newest.
     pub(crate) fn first_to_read(&self, newest: &StreamArn) -> StreamArn {

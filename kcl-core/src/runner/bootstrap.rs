@@ -50,6 +50,16 @@ pub(crate) enum BootstrapError {
     NotReady,
 }
 
+impl BootstrapError {
+    /// Whether the stream refuses for a reason that does not pass by itself: a permission is missing, or there is no such stream.
+    pub(super) fn waits_for_an_operator(&self) -> bool {
+        match self {
+            Self::Source(error) => matches!(error.kind(), SourceErrorKind::Denied { .. } | SourceErrorKind::NotFound),
+            Self::Table(_) | Self::NotReady => false,
+        }
+    }
+}
+
 /// With more open shards than this, iterators for all of them would take longer than reading the shards' pasts in parallel.
 const MOST_LATEST_ITERATORS: usize = 64;
 

@@ -9,7 +9,7 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, mpsc};
 
 use super::consumer::StreamSetting;
 use super::holding::Holding;
-use super::memory::{Ahead, PagePlace};
+use super::memory::{Ahead, FetchSlot, PagePlace};
 use super::told::{describe, tried_again};
 use super::unknown::{Told, Unknown};
 use crate::contract::{
@@ -143,7 +143,7 @@ impl Fetch {
         let pages = self.pages.clone();
         let Ok(channel) = pages.reserve().await else { return Err(Done) };
         self.ahead.wait_for_room(&self.setting.budget).await;
-        let Ok(slot) = self.setting.budget.fetch_slot().await else { return Err(Done) };
+        let Ok(slot) = self.setting.budget.fetch_slot(self.failures.is_some()).await else { return Err(Done) };
         if !self.holding.is_valid() {
             return Err(Done);
         }
@@ -221,7 +221,7 @@ impl Fetch {
         &mut self,
         page: RecordsPage,
         channel: mpsc::Permit<'_, Box<Fetched>>,
-        slot: Option<OwnedSemaphorePermit>,
+        slot: Option<FetchSlot>,
         place: Option<OwnedSemaphorePermit>,
     ) -> Step {
         self.failures = None;

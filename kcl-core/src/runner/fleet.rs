@@ -286,7 +286,7 @@ impl Fleet {
             Ok(scan) => scan,
             Err(error) => {
                 let text = super::told::describe(&error);
-                self.session.board.failed(&text);
+                self.session.board.look_failed(&text);
                 if matches!(error.kind(), LeaseErrorKind::Denied { .. }) {
                     // Told by the call itself.
                     return;
@@ -493,3 +493,5 @@ impl Fleet {
 
 /// How long a beginning that could not be made is left alone.
 pub(super) const BEGIN_AGAIN: Duration = Duration::from_secs(1);
+/// The longest pause before a beginning that nothing but an operator can help: each try reads the whole lease table.
+pub(super) const BEGIN_LATER: Duration = Duration::from_secs(30);

@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::keeper::timed_out;
 use super::pulse::Pulse;
 use super::take::TableAccess;
-use super::told::{denied, describe};
+use super::told::{Denials, describe};
 use crate::contract::{LeaseError, LeaseErrorKind, LeaseTable, Liveness, Mono, Rt, Stamp, WorkerItem, WorkerState};
 use crate::model::WorkerId;
 use crate::planted::{self, Bug};
@@ -30,6 +30,7 @@ pub(crate) struct MemberSetting {
     pub(crate) timing: LeaseTiming,
     pub(crate) liveness: Liveness,
     pub(crate) events: Events,
+    pub(crate) denials: Option<Denials>,
 }
 
 /// This worker's item.
@@ -205,8 +206,9 @@ impl Member {
     }
 
     fn failed(&self, error: &LeaseError) -> Beat {
-        let retried = || EventKind::HeartbeatRetried { error: describe(error) };
-        self.setting.events.tell(denied(error, None).unwrap_or_else(retried));
+        if !self.setting.denials.as_ref().is_some_and(|denials| denials.heed(error)) {
+            self.setting.events.tell(EventKind::HeartbeatRetried { error: describe(error) });
+        }
         Beat::Again
     }
 

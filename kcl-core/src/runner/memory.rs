@@ -15,6 +15,16 @@ pub(crate) struct ByteBudget {
     total: usize,
     /// Fetches under way: each may hold one page that is not charged yet.
     fetches: Arc<Semaphore>,
+    /// Those of them whose shard's last call failed: one that is not answered lasts long, and a stream that does not answer must not hold up
+    /// the others.
+    failing: Arc<Semaphore>,
+}
+
+/// The right to fetch one page. Dropping it gives it back.
+#[derive(Debug)]
+pub(crate) struct FetchSlot {
+    _slot: OwnedSemaphorePermit,
+    _failing: Option<OwnedSemaphorePermit>,
 }
 
 impl ByteBudget {
@@ -24,12 +34,14 @@ impl ByteBudget {
             bytes: Arc::new(Semaphore::new(total)),
             total,
             fetches: Arc::new(Semaphore::new(concurrent_fetches.max(1))),
+            failing: Arc::new(Semaphore::new((concurrent_fetches / 2).max(1))),
         }
     }
 
-    /// Waits for the right to fetch one page.
-    pub(crate) async fn fetch_slot(&self) -> Result<OwnedSemaphorePermit, AcquireError> {
-        self.fetches.clone().acquire_owned().await
+    /// Waits for the right to fetch one page. Shards whose last call failed are given half of all at most.
+    pub(crate) async fn fetch_slot(&self, failing: bool) -> Result<FetchSlot, AcquireError> {
+        let failing = if failing { Some(self.failing.clone().acquire_owned().await?) } else { None };
+        Ok(FetchSlot { _slot: self.fetches.clone().acquire_owned().await?, _failing: failing })
     }
 
     /// Charges a fetched page, waiting until there is room. A page larger than the whole budget takes all of it.

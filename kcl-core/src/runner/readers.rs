@@ -18,6 +18,7 @@ use crate::contract::{
     TaskClass, TaskHandle,
 };
 use crate::model::StreamArn;
+use crate::policy::backoff::Backoff;
 use crate::policy::foreign::{ForeignReaders, OwnCalls};
 use crate::policy::readers::{SlotStep, SlotWatch, all_fresh, slot_timing};
 use crate::policy::tenure::Validity;
@@ -34,6 +35,12 @@ const TRIES: usize = 8;
 
 /// Between tries: so many workers of one application may begin at once.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Rounds of a worker that starts, where the registry throttles or cannot be reached.
+const START_TRIES: u32 = 6;
+
+/// Between them.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
 /// The reader slots of one worker. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -83,23 +90,39 @@ impl Readers {
         Self { slots, rt, gates: Arc::default() }
     }
 
-    /// Claims or renews the application's slot of a stream before anything is begun.
+    /// Claims or renews the application's slots of all these streams before anything is begun.
+    ///
+    /// All are looked at before one is claimed: an application that is refused for one stream and started again and again would keep
+    /// others from the rest.
     ///
     /// # Errors
     /// Others hold the slots, or the registry cannot be asked.
     ///
     /// # Cancel safety
-    /// The slot may have been claimed; it frees itself.
-    pub(crate) async fn admit(&self, stream: &StreamArn) -> Result<(), NotAdmitted> {
+    /// Slots may have been claimed; they free themselves.
+    pub(crate) async fn admit(&self, streams: &[StreamArn]) -> Result<(), NotAdmitted> {
         let Some(slots) = &self.slots else { return Ok(()) };
-        let mut watch = SlotWatch::new(slots.me.clone(), slots.limit, self.rt.now());
-        let full = slots.round(stream, &mut watch, &self.rt).await?;
-        if !full.is_empty() && all_fresh(&full, self.rt.wall()) {
-            let holders = full.into_iter().map(|slot| slot.holder).collect();
-            return Err(ReaderLimit { stream: stream.clone(), holders }.into());
+        let mut watches = Vec::new();
+        for stream in streams {
+            let mut watch = SlotWatch::new(slots.me.clone(), slots.limit, self.rt.now());
+            let full = slots.patiently(stream, &mut watch, &self.rt, Round::Look).await?;
+            self.refuse(stream, full)?;
+            watches.push(watch);
         }
-        lock(&slots.admitted).insert(stream.clone(), watch);
+        for (stream, mut watch) in streams.iter().zip(watches) {
+            let full = slots.patiently(stream, &mut watch, &self.rt, Round::Claim).await?;
+            self.refuse(stream, full)?;
+            lock(&slots.admitted).insert(stream.clone(), watch);
+        }
         Ok(())
+    }
+
+    fn refuse(&self, stream: &StreamArn, full: Vec<ReaderSlot>) -> Result<(), ReaderLimit> {
+        if full.is_empty() || !all_fresh(&full, self.rt.wall()) {
+            return Ok(());
+        }
+        let holders = full.into_iter().map(|slot| slot.holder).collect();
+        Err(ReaderLimit { stream: stream.clone(), holders })
     }
 
     /// The gate that every read of the stream goes through. The first call begins to keep the slot.
@@ -111,8 +134,7 @@ impl Readers {
         let kept = match &self.slots {
             None => Kept { gate: Gate::new(Right::Always, self.rt.clone()).0, _keeper: None },
             Some(slots) => {
-                let right = if slots.policy == ReaderPolicy::Enforce { Right::Until(None) } else { Right::Always };
-                let (gate, rights) = Gate::new(right, self.rt.clone());
+                let (gate, rights) = Gate::new(Right::Until(None), self.rt.clone());
                 let wanted = gate.wanted.subscribe();
                 let admitted = lock(&slots.admitted).remove(stream);
                 let watch = admitted.unwrap_or_else(|| SlotWatch::new(slots.me.clone(), slots.limit, self.rt.now()));
@@ -143,13 +165,41 @@ impl Readers {
     }
 }
 
+/// How far a round goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Round {
+    /// Nothing is written.
+    Look,
+    /// What is due is claimed or renewed.
+    Claim,
+}
+
 impl Slots {
+    /// A round, made again where that may help: one call that is throttled ends no program.
+    async fn patiently(
+        &self,
+        stream: &StreamArn,
+        watch: &mut SlotWatch,
+        rt: &Rt,
+        how: Round,
+    ) -> Result<Vec<ReaderSlot>, RegistryError> {
+        let mut backoff = Backoff::new(PAUSE, LONGEST_PAUSE);
+        for _ in 1..START_TRIES {
+            match self.round(stream, watch, rt, how).await {
+                Err(error) if error.is_retryable() => rt.sleep(rt.jitter(backoff.next_pause())).await,
+                settled => return settled,
+            }
+        }
+        self.round(stream, watch, rt, how).await
+    }
+
     /// Looks, and claims or renews where that is due. Returns who holds the slots where all are taken, else nobody.
     async fn round(
         &self,
         stream: &StreamArn,
         watch: &mut SlotWatch,
         rt: &Rt,
+        how: Round,
     ) -> Result<Vec<ReaderSlot>, RegistryError> {
         for _ in 0..TRIES {
             let sent = rt.stamp();
@@ -158,6 +208,7 @@ impl Slots {
             let claim = match watch.decide(&rt.stamp()) {
                 SlotStep::Keep => return Ok(Vec::new()),
                 SlotStep::Full(holders) => return Ok(holders),
+                SlotStep::Write(_) if how == Round::Look => return Ok(Vec::new()),
                 SlotStep::Write(claim) => claim,
             };
             let sent = rt.stamp();
@@ -210,7 +261,7 @@ impl SlotKeeper {
                 }
             }
             self.grant(watch.validity());
-            let outcome = self.slots.round(&self.stream, &mut watch, &self.rt).await;
+            let outcome = self.slots.round(&self.stream, &mut watch, &self.rt, Round::Claim).await;
             self.grant(watch.validity());
             self.tell(watch.validity(), outcome);
             let next = watch.next_look(&self.rt.stamp(), |pause| self.rt.jitter(pause));
@@ -218,9 +269,12 @@ impl SlotKeeper {
         }
     }
 
+    /// Who only asks at the start waits for its slot like any other, and once it has had it reads on without.
     fn grant(&self, validity: Option<Validity>) {
-        if self.slots.policy == ReaderPolicy::Enforce {
-            self.rights.send_replace(Right::Until(validity));
+        let admitted = self.slots.policy == ReaderPolicy::AdmitOnly && validity.is_some();
+        let right = *self.rights.borrow();
+        if let Right::Until(_) = right {
+            self.rights.send_replace(if admitted { Right::Always } else { Right::Until(validity) });
         }
     }
 

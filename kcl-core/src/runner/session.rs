@@ -11,7 +11,7 @@ use tracing::Instrument;
 use super::bootstrap::Bootstrap;
 use super::consumer::{Consumer, ConsumerEnd, GiveUp, StreamSetting};
 use super::directory::{Directory, ListingBudget};
-use super::fleet::{BEGIN_AGAIN, Done, WorkerAnswer};
+use super::fleet::{BEGIN_AGAIN, BEGIN_LATER, Done, WorkerAnswer};
 use super::holding::Holding;
 use super::keeper::{Keeper, KeeperSetting};
 use super::memory::ByteBudget;
@@ -26,6 +26,7 @@ use crate::contract::{
 };
 use crate::model::{KeyForm, Lease, LeaseKey, NewLease, ShardId, StreamArn, WorkerId};
 use crate::planted::{self, Bug};
+use crate::policy::backoff::Backoff;
 use crate::policy::balance::Limits;
 use crate::policy::lineage::{self, Absences, MissingLease};
 use crate::policy::listing::Listing;
@@ -128,6 +129,7 @@ impl Session {
         arns.push(stream.clone());
         // A listing of many shards takes longer than a lease lasts: only what was seen to be fixed was left to another for long.
         let mut fixed_since = None;
+        let mut patience = Backoff::new(BEGIN_AGAIN, BEGIN_LATER);
         loop {
             let begun = match self.access.scan().await {
                 Ok(scan) => {
@@ -161,7 +163,13 @@ impl Session {
                     let successor = self.successor(&stream, &subscription).await;
                     return Done::Vanished { stream, subscription, successor };
                 }
-                Err(error) => self.failed(&stream, &error),
+                Err(error) => {
+                    self.failed(&stream, &error);
+                    if error.waits_for_an_operator() {
+                        rt.sleep(rt.jitter(patience.next_pause())).await;
+                        continue;
+                    }
+                }
             }
             rt.sleep(rt.jitter(BEGIN_AGAIN)).await;
         }

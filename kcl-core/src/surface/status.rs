@@ -30,12 +30,14 @@ pub struct WorkerStatus {
     /// How long ago the engine's loop last turned. It turns many times in a lease duration.
     #[serde(rename = "turned_ago_ms", serialize_with = "millis")]
     pub turned_ago: Duration,
-    /// How long ago the lease table was last read as a whole; absent before the first time.
+    /// How long ago the lease table was last read as a whole or, in a large fleet, where that is done rarely, last asked whether there is
+    /// anything new in it; absent before it was first read.
     #[serde(rename = "table_seen_ago_ms", serialize_with = "some_millis")]
     pub table_seen_ago: Option<Duration>,
-    /// Workers of the fleet that were seen to live, this one included.
+    /// Workers of the fleet that were seen to live, this one included; 0 while this one is not a member.
     pub live_workers: usize,
-    /// Unfinished leases that the last look at the table showed, of any owner.
+    /// Leases of any owner or none that the last look at the table showed to be for somebody to own: not finished, not stopped, and not
+    /// waiting for a parent; 0 while this worker is not a member.
     pub leases_seen: usize,
     /// The shards this worker owns.
     pub shards: Vec<ShardStatus>,

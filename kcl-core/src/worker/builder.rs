@@ -1,5 +1,6 @@
 //! Describing a worker, and finding out early what cannot work.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -272,7 +273,7 @@ impl CheckedWorker {
     /// # Errors
     /// [`ResolveError::Disabled`].
     pub fn require_enabled(&self) -> Result<(), BuildError> {
-        refuse_disabled(&self.resolved, &Begun::default())?;
+        refuse_disabled(&self.resolved, &Begun::default(), &BTreeSet::new())?;
         Ok(())
     }
 
@@ -295,21 +296,18 @@ impl CheckedWorker {
         let survey = async move { survey(&looking, &looked_for, &older, configured).await };
         let surveyed =
             rt.spawn("reading the lease table", TaskClass::Lease, survey).await.map_err(io::Error::other)??;
-        refuse_disabled(&resolved, &surveyed.begun)?;
+        let named = named_by_arn(&resolved);
+        refuse_disabled(&resolved, &surveyed.begun, &named)?;
         let begun = surveyed.begun.clone();
         let fix = async move { fix(&access, &arns, &surveyed).await };
         let meta = rt.spawn("opening the lease table", TaskClass::Lease, fix).await.map_err(io::Error::other)??;
-        let streams = first_streams(resolved, &begun);
+        let streams = first_streams(resolved, &begun.without(&named), &named);
         let reader = |lease_table| Reader { application: builder.application.clone(), lease_table };
         let registry = builder.registry.map(|(registry, lease_table)| (registry, reader(lease_table)));
         let readers = Readers::new(registry, builder.config.readers, builder.config.reader_slots, rt.clone());
-        let (admitted, admitting) = (streams.clone(), readers.clone());
-        let admit = async move {
-            for (stream, _) in &admitted {
-                admitting.admit(stream).await?;
-            }
-            Ok::<(), NotAdmitted>(())
-        };
+        let (admitted, admitting): (Vec<StreamArn>, _) =
+            (streams.iter().map(|(stream, _)| stream.clone()).collect(), readers.clone());
+        let admit = async move { admitting.admit(&admitted).await };
         rt.spawn("claiming reader slots", TaskClass::Lease, admit).await.map_err(io::Error::other)??;
         let arns: Vec<&StreamArn> = streams.iter().map(|(stream, _)| stream).collect();
         tracing::info!(application = builder.application, streams = ?arns, "the worker is ready to run");
@@ -332,11 +330,16 @@ impl CheckedWorker {
 }
 
 /// A stream that is switched off is worth reading only if the application has begun on it before.
-fn refuse_disabled(resolved: &[(ResolvedStream, Subscription)], begun: &Begun) -> Result<(), ResolveError> {
+fn refuse_disabled(
+    resolved: &[(ResolvedStream, Subscription)],
+    begun: &Begun,
+    named: &BTreeSet<StreamArn>,
+) -> Result<(), ResolveError> {
+    let of_tables = begun.clone().without(named);
     for (stream, subscription) in resolved {
         let over = matches!(stream.status, StreamStatus::Disabled | StreamStatus::Disabling);
         // Of a table, an older stream may be what is left to drain.
-        let first = if subscription.follows() { begun.first_to_read(&stream.arn) } else { stream.arn.clone() };
+        let first = if subscription.follows() { of_tables.first_to_read(&stream.arn) } else { stream.arn.clone() };
         if over && !begun.contains(&first) {
             stream.clone().require_enabled()?;
         }
@@ -344,15 +347,25 @@ fn refuse_disabled(resolved: &[(ResolvedStream, Subscription)], begun: &Begun) -
     Ok(())
 }
 
+/// Streams that were named by their ARNs.
+fn named_by_arn(resolved: &[(ResolvedStream, Subscription)]) -> BTreeSet<StreamArn> {
+    let by_arn = resolved.iter().filter(|(_, subscription)| !subscription.follows());
+    by_arn.map(|(stream, _)| stream.arn.clone()).collect()
+}
+
 /// The stream to begin with for each that was named: of a table, an older one where that is not finished.
-fn first_streams(resolved: Vec<(ResolvedStream, Subscription)>, begun: &Begun) -> Vec<(StreamArn, Arc<Subscription>)> {
+fn first_streams(
+    resolved: Vec<(ResolvedStream, Subscription)>,
+    begun: &Begun,
+    named: &BTreeSet<StreamArn>,
+) -> Vec<(StreamArn, Arc<Subscription>)> {
     let first = |(stream, subscription): (ResolvedStream, Subscription)| {
         if !subscription.follows() {
             return (stream.arn, Arc::new(subscription));
         }
         let first = begun.first_to_read(&stream.arn);
-        for older in stream.older.iter().filter(|older| **older < first) {
-            tracing::warn!(stream = %older, "the table had an older stream, which is not read: name it with .stream(…) beside the table to drain it");
+        for older in stream.older.iter().filter(|older| **older < first && !named.contains(older)) {
+            tracing::warn!(stream = %older, "the table had an older stream, on which this application never began: it is not read");
         }
         (first, Arc::new(subscription))
     };

@@ -124,18 +124,17 @@ impl Parts {
         let budget = ByteBudget::new(self.config.memory, self.config.concurrent_fetches);
         let listings = ListingBudget::new(&self.rt);
         let _ended = Ending(self.board.clone());
-        let denials = Denials::new(self.events.clone(), self.rt.clone());
-        let mut begun = false;
+        let (access, mut was_member) = (self.access(), false);
         loop {
             let drawn = self.rt.next_u64();
             let name = self.config.name.clone().unwrap_or_else(|| format!("worker-{:08x}", drawn >> 32));
             let id = WorkerId::new(&name, drawn)?;
-            let mut member = match self.join(&id, begun, &denials, &stop.gracefully).await? {
+            let mut member = match self.join(&access, &id, &stop.gracefully, was_member).await? {
                 Joining::Joined(member) => member,
                 Joining::Again => continue,
                 Joining::Stopped => return Ok(Report { released: 0, abandoned: 0 }),
             };
-            begun = true;
+            was_member = true;
             self.board.joined(id.clone());
             self.events.tell(EventKind::Joined { worker: id.clone() });
             let session = Arc::new(self.session(id.clone(), (&budget, &listings), &member));
@@ -209,14 +208,14 @@ impl Parts {
         LeaseTiming::new(self.config.lease_duration)
     }
 
-    /// Registers, if the table answers; after a pause, if it does not. A worker that was a member before (`again`) also waits for a
-    /// permission or for credentials: it had them, and whoever took them away can give them back.
+    /// Registers, if the table answers; after a pause, if it does not. A worker that was a member before also waits for a permission or
+    /// for credentials, which end the program at its start: it had them, and whoever took them away can give them back.
     async fn join(
         &self,
+        access: &TableAccess,
         id: &WorkerId,
-        again: bool,
-        denials: &Denials,
         shutdown: &CancellationToken,
+        was_member: bool,
     ) -> Result<Joining, RunError> {
         let setting = MemberSetting {
             table: self.table.clone(),
@@ -224,15 +223,16 @@ impl Parts {
             timing: self.timing(),
             liveness: self.meta.liveness,
             events: self.events.clone(),
+            denials: access.denials.clone(),
         };
         self.board.phase(Phase::Joining);
-        let access = TableAccess { denials: Some(denials.clone()), ..self.access() };
         let registering = async {
-            let waits = |error: LeaseError| (again && !matches!(error.kind(), LeaseErrorKind::Conflict { .. }), error);
+            let waits =
+                |error: LeaseError| (was_member && !matches!(error.kind(), LeaseErrorKind::Conflict { .. }), error);
             let mut member = Member::register(setting, id, self.config.weight).await.map_err(waits)?;
-            if let Err(error) = recheck(&access, &self.meta).await {
+            if let Err(error) = recheck(access, &self.meta).await {
                 member.leave().await;
-                return Err((again && matches!(error.kind(), LeaseErrorKind::Denied { .. }), error));
+                return Err((was_member && matches!(error.kind(), LeaseErrorKind::Denied { .. }), error));
             }
             Ok(member)
         };
@@ -245,10 +245,11 @@ impl Parts {
             Ok(member) => return Ok(Joining::Joined(member)),
             Err((waits, error)) if waits || error.is_retryable() => {
                 self.board.failed(&describe(&error));
-                if !denials.heed(&error) {
+                if !access.denials.as_ref().is_some_and(|denials| denials.heed(&error)) {
                     self.events.tell(EventKind::LeaseTableUnavailable { error: describe(&error) });
                 }
-                self.rt.sleep(self.rt.jitter(self.config.observe_every)).await;
+                let pause = self.rt.sleep(self.rt.jitter(self.config.observe_every));
+                shutdown.run_until_cancelled(pause).await;
             }
             Err((_, error)) if matches!(error.kind(), LeaseErrorKind::Conflict { .. }) => {}
             Err((_, error)) => return Err(error.into()),
@@ -272,6 +273,6 @@ struct Ending(Board);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.0.phase(Phase::Ended);
+        self.0.ended();
     }
 }

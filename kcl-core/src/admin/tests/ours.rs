@@ -159,3 +159,22 @@ fn a_list_shows_what_each_lease_waits_for_in_names_that_stay() {
         .assert_eq(&json(&|| serde_json::json!([value["workers"], value["markers"], value["meta"], value["foreign"]])));
     });
 }
+
+#[test]
+fn a_table_of_a_later_version_is_shown_and_left_as_it_is() {
+    in_both_modes(async |mode| {
+        let table = MemoryLeaseTable::new();
+        let meta = TableMeta { schema: SCHEMA_VERSION + 1, liveness: mode, key_form: KeyForm::Qualified };
+        table.fix_meta(&meta).await.expect("fixed");
+        put(&table, "a", None, at(5), None);
+        let (before, admin) = (table.snapshot(), admin(&table));
+        let other = if mode == Liveness::PerLease { Liveness::PerWorker } else { Liveness::PerLease };
+        let refused = [
+            admin.change_liveness(other, SECOND).await.map(drop),
+            admin.remove_ours(SECOND).await.map(drop),
+            admin.rewind(&key("a"), RewindTo::TrimHorizon).await.map(drop),
+        ];
+        assert!(refused.iter().all(|done| matches!(done, Err(AdminError::TooNew { .. }))), "{refused:?}");
+        assert_eq!((table.snapshot(), admin.list().await.expect("shown").leases.len()), (before, 1));
+    });
+}

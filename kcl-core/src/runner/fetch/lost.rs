@@ -2,15 +2,14 @@
 
 use std::panic::AssertUnwindSafe;
 
-use futures::FutureExt;
-use tokio::sync::OwnedSemaphorePermit;
-
+use super::super::memory::FetchSlot;
 use super::{Done, Fetch, Fetched, Step, timed_out};
 use crate::contract::{DataLoss, LossCause, LossDecision, LostUntil, RecordsPage, SourceError, SourceErrorKind};
 use crate::model::{IteratorPosition, StopReason};
 use crate::policy::loss;
 use crate::record::Record;
 use crate::surface::event::EventKind;
+use futures::FutureExt;
 
 impl Fetch {
     /// The position is older than what is left. Once more first; then find out what is lost and ask the policy.
@@ -82,7 +81,7 @@ impl Fetch {
 
     /// The first page from the oldest record that is left, and the slot that it was fetched in; empty pages in between are skipped, up to
     /// a bound.
-    async fn oldest_page(&mut self) -> Result<(RecordsPage, Option<OwnedSemaphorePermit>), SourceError> {
+    async fn oldest_page(&mut self) -> Result<(RecordsPage, Option<FetchSlot>), SourceError> {
         const EMPTY_PAGES: usize = 64;
         let setting = self.setting.clone();
         let call = setting.source.shard_iterator(&setting.stream, &self.info.shard, IteratorPosition::TrimHorizon);
@@ -93,7 +92,7 @@ impl Fetch {
             // Nobody else waits while this shard may not be read, nor for its pauses.
             self.wait_for_gate().await;
             // Never closed.
-            let slot = setting.budget.fetch_slot().await.ok();
+            let slot = setting.budget.fetch_slot(self.failures.is_some()).await.ok();
             let page = self.get_records(&iterator).await?;
             pages += 1;
             match &page.next {

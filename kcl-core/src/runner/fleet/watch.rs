@@ -109,6 +109,7 @@ impl Fleet {
     /// look, or after it.
     pub(super) fn heard(&mut self, rings: Option<u64>) {
         let Some(rings) = rings else { return };
+        self.session.board.heard();
         if self.rings.replace(rings) != Some(rings) {
             self.look_now();
         }

@@ -24,6 +24,8 @@ struct Inner {
     phase: Phase,
     turned: Mono,
     table_seen: Option<Mono>,
+    /// The last look at the whole table failed.
+    look_failed: bool,
     live_workers: usize,
     leases_seen: usize,
     shards: BTreeMap<LeaseKey, Line>,
@@ -31,6 +33,16 @@ struct Inner {
     stopped: Vec<Stopped>,
     slots: BTreeMap<StreamArn, Slot>,
     last_error: Option<Noted>,
+}
+
+impl Inner {
+    /// What an incarnation owned and saw.
+    fn part(&mut self) {
+        self.shards.clear();
+        self.blocked.clear();
+        self.stopped.clear();
+        (self.live_workers, self.leases_seen) = (0, 0);
+    }
 }
 
 /// A reader slot.
@@ -72,6 +84,7 @@ impl Board {
             phase: Phase::Built,
             turned: rt.now(),
             table_seen: None,
+            look_failed: false,
             live_workers: 0,
             leases_seen: 0,
             shards: BTreeMap::new(),
@@ -104,15 +117,37 @@ impl Board {
     /// The incarnation has given everything away, or up: what it could not give away is not the worker's any more.
     pub(crate) fn parted(&self) {
         let mut status = lock(&self.status);
-        status.shards.clear();
-        status.blocked.clear();
-        status.stopped.clear();
+        status.part();
+    }
+
+    /// `run` has returned, or was dropped: nothing is anybody's any more.
+    pub(crate) fn ended(&self) {
+        self.phase(Phase::Ended);
+        let mut status = lock(&self.status);
+        status.part();
+        status.slots.clear();
     }
 
     /// The whole table was read.
     pub(crate) fn looked(&self) {
         let now = self.rt.now();
-        lock(&self.status).table_seen = Some(now);
+        let mut status = lock(&self.status);
+        (status.table_seen, status.look_failed) = (Some(now), false);
+    }
+
+    /// The whole table could not be read.
+    pub(crate) fn look_failed(&self, error: &str) {
+        self.failed(error);
+        lock(&self.status).look_failed = true;
+    }
+
+    /// The table has answered whether there is anything new in it: who has seen it sees it still, unless it tried in vain since.
+    pub(crate) fn heard(&self) {
+        let now = self.rt.now();
+        let mut status = lock(&self.status);
+        if !status.look_failed && status.table_seen.is_some() {
+            status.table_seen = Some(now);
+        }
     }
 
     pub(crate) fn seen(&self, live_workers: usize, leases: usize, blocked: Vec<Blocked>, stopped: Vec<Stopped>) {
@@ -173,6 +208,9 @@ impl Board {
     pub(crate) fn slot(&self, stream: &StreamArn, held: bool, holders: &[Reader], error: Option<&str>) {
         let now = self.rt.now();
         let mut status = lock(&self.status);
+        if status.phase == Phase::Ended {
+            return;
+        }
         let since = status.slots.get(stream).filter(|slot| slot.held == held).map_or(now, |slot| slot.since);
         let holders = holders.iter().map(Reader::to_string).collect();
         status.slots.insert(stream.clone(), Slot { held, since, holders, error: error.map(str::to_owned) });

@@ -1,9 +1,11 @@
 //! What a fleet costs in requests to the lease table: the formulas of docs/operations.md, held against counted calls.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use kcl_core::Liveness;
-use kcl_core::wrap::LeaseOperation;
+use kcl_core::wrap::{FaultySource, LeaseOperation, SourceFault};
+use kcl_core::{Liveness, SourceErrorKind, SourceOp, StreamSource};
 use sim::fleet::{Member, Setup};
 
 const DAY: f64 = 86_400.0;
@@ -120,5 +122,60 @@ fn the_cost_of_looking_does_not_grow_with_the_fleet() {
     for mode in [Liveness::PerLease, Liveness::PerWorker] {
         let scans = [10, 100, 1000].map(|workers| Idle::new(mode, workers, 1000).scans());
         assert!(scans.iter().all(|scans| *scans <= 8.0 * DAY / 0.75 + 4_000.0), "{mode:?}: {scans:?}");
+    }
+}
+
+#[test]
+fn a_stream_that_may_not_be_read_is_looked_after_rarely() {
+    sim::run(1, |sim| async move {
+        let denied = |source: Arc<dyn StreamSource>| -> Arc<dyn StreamSource> {
+            let calls = AtomicUsize::new(0);
+            Arc::new(FaultySource::new(source, move |op| {
+                // The first call finds the stream.
+                let later = op == SourceOp::DescribeStream && calls.fetch_add(1, Ordering::Relaxed) > 0;
+                later.then_some(SourceFault::Refused(SourceErrorKind::Denied { action: "DescribeStream" }))
+            }))
+        };
+        let setup = Setup { source: Arc::new(denied), ..Setup::new(2) };
+        let fleet = setup.build(&sim);
+        let _a = fleet.join("a");
+        sim.sleep(Duration::from_secs(120)).await;
+        let _so_far = fleet.counted.take_counts();
+        sim.sleep(Duration::from_secs(3600)).await;
+        let scans = fleet.counted.take_counts().of(LeaseOperation::Scan) as f64;
+        let usual = 3600.0 / 0.75;
+        assert!(scans < 1.1 * usual, "{scans} scans in an hour, {usual} of them to look at the fleet");
+    });
+}
+
+/// Writes of a minute beyond the heartbeats of those who stay.
+async fn news(sim: &sim::Handle, fleet: &sim::fleet::Fleet, staying: usize) -> i64 {
+    sim.sleep(Duration::from_secs(60)).await;
+    let counts = fleet.counted.take_counts();
+    i64::try_from(counts.writes()).expect("small") - i64::try_from(staying).expect("small") * 18
+}
+
+#[test]
+fn who_comes_leaves_or_dies_costs_what_is_documented() {
+    for workers in [3, 20] {
+        sim::run(1, move |sim| async move {
+            // Nothing to move: what is counted is the membership alone.
+            let fleet = Setup::new(1).under(Liveness::PerWorker).build(&sim);
+            let mut all: Vec<Member> = (0..workers).map(|n| fleet.join(&format!("w{n:02}"))).collect();
+            sim.sleep(Duration::from_secs(300)).await;
+            let _so_far = fleet.counted.take_counts();
+            let free = all.iter().position(|worker| worker.owned().is_empty()).expect("one has nothing");
+            let usual = news(&sim, &fleet, workers).await;
+            let joined = fleet.join("x");
+            let join = news(&sim, &fleet, workers + 1).await;
+            let _report = joined.stop().await;
+            let leave = news(&sim, &fleet, workers).await;
+            all.remove(free).crash();
+            let death = news(&sim, &fleet, workers - 1).await;
+            println!("{workers} workers: usual {usual}, join {join}, leave {leave}, death {death}");
+            // A heartbeat more or less falls into a minute.
+            let most = i64::try_from(workers).expect("small") + 4;
+            assert!(usual.abs() <= 2 && join <= 6 && leave <= 8 && death <= most, "{usual} {join} {leave} {death}");
+        });
     }
 }

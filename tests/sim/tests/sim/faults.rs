@@ -304,25 +304,49 @@ fn a_permission_that_is_taken_away_is_told_by_its_call_and_reading_goes_on_once_
 }
 
 #[test]
-fn a_permission_that_is_missing_for_longer_than_leases_last_ends_no_worker() {
+fn a_permission_that_is_missing_for_longer_than_leases_last_ends_no_worker_that_was_a_member() {
     for (mode, seed) in in_both_modes(4) {
         sim::run(seed, |sim| async move {
             let fleet = Setup::new(4).under(mode).build(&sim);
             let denied = Arc::new(AtomicBool::new(false));
             let denies = denied.clone();
-            let a = fleet.join_by("a", move |_| match denies.load(Ordering::Relaxed) {
-                true => LeaseFault::Denied { action: "UpdateItem" },
-                false => LeaseFault::None,
+            let mut a = fleet.join_by("a", move |call| match call.operation {
+                _ if !denies.load(Ordering::Relaxed) => LeaseFault::None,
+                LeaseOperation::RegisterWorker => LeaseFault::Denied { action: "PutItem" },
+                operation if operation.is_write() => LeaseFault::Denied { action: "UpdateItem" },
+                _ => LeaseFault::None,
             });
-            keep_writing(&sim, &fleet, 200 * SECOND);
+            keep_writing(&sim, &fleet, 300 * SECOND);
             sim.sleep(20 * SECOND).await;
             denied.store(true, Ordering::Relaxed);
-            sim.sleep(90 * SECOND).await;
+            sim.sleep(170 * SECOND).await;
+            assert!(a.main.now().is_none(), "{mode:?} seed {seed}: it has ended");
             assert_eq!(a.owned().len(), 0, "{mode:?} seed {seed}: nothing is kept that cannot be written");
+            let told = a.events.count(|event| {
+                matches!(event, EventKind::AccessDenied { call: "register_worker" | "write_worker", .. })
+            });
+            assert!((1..=8).contains(&told), "{mode:?} seed {seed}: told {told} times in three minutes");
             denied.store(false, Ordering::Relaxed);
             sim.sleep(30 * SECOND).await;
-            assert_eq!(a.owned().len(), 4, "{mode:?} seed {seed}: granting it is enough");
+            assert_eq!(a.owned().len(), 4, "{mode:?} seed {seed}");
             fleet.drained(120 * SECOND).await;
         });
     }
+}
+
+#[test]
+fn a_stop_does_not_wait_for_the_next_try_to_join() {
+    sim::run(1, |sim| async move {
+        let setup =
+            Setup::new(1).configure(|config| config.with_lease_duration(600 * SECOND).with_observe_every(600 * SECOND));
+        let fleet = setup.build(&sim);
+        let a = fleet.join_by("a", |call| match call.operation {
+            LeaseOperation::RegisterWorker => LeaseFault::Throttled,
+            _ => LeaseFault::None,
+        });
+        sim.sleep(10 * SECOND).await;
+        let asked = sim.now();
+        a.stop().await;
+        assert!(sim.now() - asked < SECOND, "it took {:?}", sim.now() - asked);
+    });
 }

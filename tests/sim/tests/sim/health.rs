@@ -1,8 +1,10 @@
 //! What a worker says of itself.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use kcl_core::wrap::{LeaseFault, LeaseOperation};
 use kcl_core::{Admin, Health, HealthReason, KeyForm, LeaseKey, Phase, Resume, ShardState, StopReason, WorkerStatus};
 use sim::fleet::{Member, Setup};
 use sim::seeds;
@@ -119,5 +121,31 @@ fn an_engine_that_stands_still_is_not_live() {
         assert!(!now.live && matches!(now.reasons[0], HealthReason::Stalled { .. }), "{now:?}");
         sim.sleep(60 * SECOND).await;
         assert!(health(&worker).ready, "{:?}", status(&worker));
+    });
+}
+
+#[test]
+fn every_worker_of_a_large_fleet_stays_ready_though_it_looks_at_the_whole_table_rarely() {
+    sim::run(1, |sim| async move {
+        let fleet = Setup::new(20).configure(|config| config.with_observe_every(10 * SECOND)).build(&sim);
+        let mut workers: Vec<Member> = (0..19).map(|n| fleet.join(&format!("w{n}"))).collect();
+        let scans = Arc::new(AtomicBool::new(true));
+        let may_scan = scans.clone();
+        workers.push(fleet.join_by("w19", move |call| match call.operation {
+            LeaseOperation::Scan if !may_scan.load(Ordering::Relaxed) => LeaseFault::Throttled,
+            _ => LeaseFault::None,
+        }));
+        sim.sleep(300 * SECOND).await;
+        for _ in 0..600 {
+            sim.sleep(SECOND).await;
+            let unwell = workers.iter().map(health).find(|health| !health.ready);
+            assert_eq!(unwell, None, "at {:?}", sim.now());
+        }
+        workers[7].network.cut();
+        sim.sleep(45 * SECOND).await;
+        assert!(!health(&workers[7]).ready, "{:?}", status(&workers[7]));
+        scans.store(false, Ordering::Relaxed);
+        sim.sleep(180 * SECOND).await;
+        assert!(!health(&workers[19]).ready, "{:?}", status(&workers[19]));
     });
 }

@@ -20,20 +20,20 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// A table, its stream, and a registry that all applications share.
 #[derive(Debug, Clone)]
-struct World {
-    sim: Handle,
-    service: ReferenceStream,
-    table: TableName,
-    stream: StreamArn,
-    registry: MemoryReaderRegistry,
+pub(crate) struct World {
+    pub(crate) sim: Handle,
+    pub(crate) service: ReferenceStream,
+    pub(crate) table: TableName,
+    pub(crate) stream: StreamArn,
+    pub(crate) registry: MemoryReaderRegistry,
     written: Arc<AtomicUsize>,
 }
 
 /// A worker of an application, on a node of its own.
-struct App {
-    node: Node,
-    leases: MemoryLeaseTable,
-    handle: Arc<Mutex<Option<WorkerHandle>>>,
+pub(crate) struct App {
+    pub(crate) node: Node,
+    pub(crate) leases: MemoryLeaseTable,
+    pub(crate) handle: Arc<Mutex<Option<WorkerHandle>>>,
     refused: Arc<Mutex<Option<BuildError>>>,
     told: Arc<Mutex<Vec<EventKind>>>,
     read: Arc<AtomicUsize>,
@@ -44,7 +44,7 @@ struct App {
 
 /// How long calls for records are on their way to the stream, in seconds, and when the last one arrived.
 #[derive(Debug, Default)]
-struct Way {
+pub(crate) struct Way {
     seconds: AtomicU64,
     last_arrival: Mutex<Duration>,
 }
@@ -101,7 +101,7 @@ impl ReaderRegistry for Cut {
 }
 
 impl World {
-    fn new(sim: &Handle, options: StreamOptions) -> Self {
+    pub(crate) fn new(sim: &Handle, options: StreamOptions) -> Self {
         let service = ReferenceStream::new(sim.rt(), options);
         let table: TableName = "orders".parse().expect("a legal name");
         let stream = service.create_table(&table, &["id"], StreamViewType::NewAndOldImages, 2).expect("a stream");
@@ -109,7 +109,7 @@ impl World {
         Self { sim: sim.clone(), service, table, stream, registry, written }
     }
 
-    fn write(&self, count: usize) {
+    pub(crate) fn write(&self, count: usize) {
         for _ in 0..count {
             let number = self.written.fetch_add(1, Ordering::Relaxed);
             let mut item = Item::default();
@@ -118,11 +118,11 @@ impl World {
         }
     }
 
-    fn join(&self, application: &str) -> App {
+    pub(crate) fn join(&self, application: &str) -> App {
         self.join_with(application, application, MemoryLeaseTable::new(), |config| config)
     }
 
-    fn join_with(
+    pub(crate) fn join_with(
         &self,
         application: &str,
         node: &str,
@@ -176,24 +176,24 @@ impl World {
 }
 
 impl App {
-    fn read(&self) -> usize {
+    pub(crate) fn read(&self) -> usize {
         self.read.load(Ordering::Relaxed)
     }
 
-    fn count(&self, such: impl Fn(&EventKind) -> bool) -> usize {
+    pub(crate) fn count(&self, such: impl Fn(&EventKind) -> bool) -> usize {
         self.told.lock().expect("whole").iter().filter(|kind| such(kind)).count()
     }
 
-    fn refusal(&self) -> Option<BuildError> {
+    pub(crate) fn refusal(&self) -> Option<BuildError> {
         self.refused.lock().expect("whole").take()
     }
 }
 
-fn lost(kind: &EventKind) -> bool {
+pub(crate) fn lost(kind: &EventKind) -> bool {
     matches!(kind, EventKind::ReaderSlotLost { .. })
 }
 
-fn held(kind: &EventKind) -> bool {
+pub(crate) fn held(kind: &EventKind) -> bool {
     matches!(kind, EventKind::ReaderSlotHeld { .. })
 }
 

@@ -130,7 +130,53 @@ fn a_stream_that_is_named_twice_is_refused_by_both_names() {
         let twice = |stream: Stream| worker(&sim, &service, &seen).consume(stream).rt(sim.rt()).build();
         let error = twice(Stream::arn(arn.as_str())).await.expect_err("refused").to_string();
         assert!(error.contains(&format!("orders and {arn} are the same stream")), "{error}");
+        let table = arn.as_str().split("/stream/").next().expect("a first part");
+        assert!(twice(Stream::table(table)).await.is_err(), "by the ARN of its table");
         let error = twice(Stream::table("stock")).await.expect_err("refused").to_string();
         assert!(error.contains("stock and stock are the same stream"), "{error}");
     });
+}
+
+#[test]
+fn an_older_stream_that_is_named_beside_its_table_does_not_hold_up_the_newer_one() {
+    for older_first in [true, false] {
+        sim::run(4, |sim| async move {
+            let service = ReferenceStream::new(sim.rt(), StreamOptions::unthrottled());
+            let old = create(&service, "orders", 2);
+            let (leases, seen) = (MemoryLeaseTable::new(), Seen::default());
+            let of_old = || Stream::arn(old.as_str()).for_each(|_| std::future::pending());
+            let of_table = || {
+                let seen = seen.clone();
+                Stream::table("orders").for_each(move |record: Record| {
+                    count(&seen, "new", &record);
+                    async { Ok::<(), ProcessError>(()) }
+                })
+            };
+            let run = |name: &str, streams: Vec<Stream>| {
+                let source: Arc<dyn StreamSource> = Arc::new(service.clone());
+                let mut builder = Worker::builder("sim", source, Arc::new(leases.clone()));
+                for stream in streams {
+                    builder = builder.consume(stream);
+                }
+                let node = sim.node(name);
+                let _main = node.boot(|rt| async move {
+                    builder.rt(rt).build().await.expect("built").run().await.expect("runs");
+                });
+                node
+            };
+            // Whoever begins with a stream's ARN adds its table once the stream is replaced.
+            let a = run("a", vec![of_old()]);
+            sim.sleep(30 * SECOND).await;
+            write(&service, "orders", 0..10);
+            service.disable_stream(&table("orders")).expect("disabled");
+            let _new = service.enable_stream(&table("orders"), StreamViewType::NewAndOldImages, 2).expect("enabled");
+            write(&service, "orders", 10..20);
+            a.kill();
+            let both = if older_first { vec![of_old(), of_table()] } else { vec![of_table(), of_old()] };
+            let _b = run("b", both);
+            sim.sleep(120 * SECOND).await;
+            let read = seen.lock().expect("whole").get(&("new", "orders".to_owned())).copied();
+            assert_eq!(read, Some(10), "older first: {older_first}");
+        });
+    }
 }
