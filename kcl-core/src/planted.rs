@@ -66,6 +66,26 @@ pub enum Bug {
     LostReplyIsLostLease,
     /// A write whose answer was lost was not applied.
     LostReplyNotApplied,
+    /// Of the streams that follow one that was read to its end, the newest is begun.
+    NewestSuccessor,
+    /// Whether the parents of a shard are finished is known from the scan alone.
+    ParentsNotRead,
+    /// A shard that a policy has stopped is taken by the next worker that looks.
+    StoppedIsTaken,
+    /// A loss is reported from the shard's beginning, also where reading had gone on from there.
+    LossFromTheStart,
+    /// A processor that fails at the end of a shard has agreed to it.
+    EndAgreedByFailure,
+    /// A checkpoint takes what is prepared beyond it with it.
+    PreparedForgotten,
+    /// Each acknowledgement puts the next checkpoint off, so that a busy shard has none.
+    CadenceRestarts,
+    /// All workers count the same, whatever their weights.
+    WeightsIgnored,
+    /// A worker takes more than it may own.
+    CapIgnored,
+    /// A worker that leaves does not take its item away.
+    ItemLeftBehind,
 }
 
 #[cfg(feature = "planted")]
@@ -80,7 +100,7 @@ mod plants {
 
     impl Bug {
         /// All of them, and the promises that each breaks.
-        pub const ALL: [(Self, &'static str); 29] = [
+        pub const ALL: [(Self, &'static str); 39] = [
             (Self::ValidityFromReply, "P3"),
             (Self::NoDriftMargin, "P3"),
             (Self::ValidityRevived, "P3"),
@@ -110,6 +130,16 @@ mod plants {
             (Self::ReleaseWithoutCheckpoint, "P9"),
             (Self::LostReplyIsLostLease, "P5"),
             (Self::LostReplyNotApplied, "P5"),
+            (Self::NewestSuccessor, "P1 P6"),
+            (Self::ParentsNotRead, "P1"),
+            (Self::StoppedIsTaken, "P6"),
+            (Self::LossFromTheStart, "P6"),
+            (Self::EndAgreedByFailure, "P2"),
+            (Self::PreparedForgotten, "P2"),
+            (Self::CadenceRestarts, "P2"),
+            (Self::WeightsIgnored, "P5"),
+            (Self::CapIgnored, "P5"),
+            (Self::ItemLeftBehind, "P9"),
         ];
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::lineage;
 use super::listing::Listing;
 use crate::model::{Lease, ShardId, StreamArn, StreamStatus};
+use crate::planted::{self, Bug};
 
 /// The streams that an application has begun on, and those of them that it has not finished.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,7 +57,8 @@ impl Begun {
 
 /// The stream that follows `old`, of those that its table is said to have.
 pub(crate) fn successor<'a>(old: &StreamArn, streams: impl Iterator<Item = &'a StreamArn>) -> Option<&'a StreamArn> {
-    streams.filter(|stream| stream.is_of_same_table(old) && *stream > old).min()
+    let later = streams.filter(|stream| stream.is_of_same_table(old) && *stream > old);
+    if planted::is(Bug::NewestSuccessor) { later.max() } else { later.min() }
 }
 
 /// The streams of the same table that come before `current` and have leases to be read: a stream is left once all of its leases are
@@ -86,7 +88,7 @@ pub(crate) fn is_drained(listing: &Listing, leases: &BTreeMap<ShardId, Lease>) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{KeyForm, LeaseCounter, LeaseKey, LeaseWrite, NewLease, Shard};
+    use crate::model::{KeyForm, LeaseCounter, LeaseKey, LeaseWrite, NewLease, Shard, StopReason};
 
     fn arn(table: &str, day: u8) -> StreamArn {
         format!("arn:aws:dynamodb:r:123456789012:table/{table}/stream/2026-01-{day:02}").parse().expect("legal")
@@ -148,7 +150,7 @@ mod tests {
     #[test]
     fn a_stream_that_was_left_is_taken_back_by_leases_that_are_to_be_read_again() {
         let mut stopped = lease(&arn("t", 2), "s", false);
-        stopped.stop = Some(crate::model::StopReason::Other { text: "why".to_owned() });
+        stopped.stop = Some(StopReason::Other { text: "why".to_owned() });
         let leases = [
             lease(&arn("t", 1), "s", false),
             lease(&arn("t", 2), "r", true),
@@ -174,6 +176,11 @@ mod tests {
         assert!(is_drained(&off, &done) && !is_drained(&on, &done));
         assert!(!is_drained(&off, &leases(&[("a", true)])), "the child has no lease yet");
         assert!(!is_drained(&off, &leases(&[("a", true), ("b", false)])));
+        let mut stopped = leases(&[("a", true), ("b", false)]);
+        for lease in stopped.values_mut().filter(|lease| !lease.is_finished()) {
+            lease.stop = Some(StopReason::ProcessorFailed { error: "it".to_owned() });
+        }
+        assert!(!is_drained(&off, &stopped), "it waits for an operator");
         assert!(is_drained(&off, &leases(&[("b", true)])), "the lease of the parent was deleted");
         assert!(is_drained(&Listing::of(StreamStatus::Disabled, []), &leases(&[])));
     }

@@ -311,6 +311,7 @@ impl<'a> Deliver<'a> {
         loop {
             match guarded(&self.consumer.holding, &setting, self.processor.shard_ended(&self.context)).await {
                 Ok(()) => break,
+                Err(CallFailure::Failed(_)) if planted::is(Bug::EndAgreedByFailure) => break,
                 Err(CallFailure::Failed(error)) => match self.consumer.failed(&error, None) {
                     AfterFailure::Retry(pause) => self.consumer.pause(pause).await?,
                     AfterFailure::GiveUp => return Ok(Exit::processor_failed(&error)),

@@ -13,6 +13,7 @@ use crate::contract::{CheckpointFailure, CheckpointPort, LeaseLost, MAX_PREPARED
 use crate::model::{
     Checkpoint, Lease, LeaseCounter, LeaseWrite, NewLease, Owner, PendingCheckpoint, SequenceNumber, StopReason, Tip,
 };
+use crate::planted::{self, Bug};
 use crate::policy::load::Meter;
 use crate::policy::loss;
 use crate::policy::progress::Progress;
@@ -181,6 +182,7 @@ impl Holding {
         let load = self.meter().news(lease.load, self.rt.now());
         let mut write = write.with_checkpoint(checkpoint).with_load(load);
         let prepared = lease.pending.as_ref().filter(|prepared| Some(prepared.at) > checkpoint);
+        let prepared = prepared.filter(|_| !planted::is(Bug::PreparedForgotten));
         if let (Some(_), Some(prepared)) = (checkpoint, prepared) {
             write = write.with_pending(prepared.clone());
         }

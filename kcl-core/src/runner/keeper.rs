@@ -110,6 +110,7 @@ impl Keeper {
                     self.renew().await?;
                 }
                 () = self.holding.dirty.notified() => {
+                    self.dirty_since = self.dirty_since.filter(|_| !planted::is(Bug::CadenceRestarts));
                     self.dirty_since.get_or_insert(self.setting.rt.now());
                 }
             }

@@ -64,15 +64,16 @@ use std::time::Duration;
 
 use kcl_core::reference::{MemoryLeaseTable, ReferenceStream, ShardView};
 use kcl_core::{
-    BootstrapMarker, EventKind, Lease, LeaseGuard, LeaseLost, LeaseTable, Liveness, Reader, SequenceNumber,
-    ShardContext, ShardId, SourceErrorKind, SourceOp, StartPosition, StreamArn, StreamSource, WorkerConfig, WorkerItem,
+    BootstrapMarker, DataLoss, EventKind, Lease, LeaseGuard, LeaseLost, LeaseTable, Liveness, LostUntil, Reader,
+    SequenceNumber, ShardContext, ShardId, SourceErrorKind, SourceOp, StartPosition, StreamArn, StreamSource,
+    WorkerConfig, WorkerItem,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::Handle;
 use crate::history::{Entry, Session};
 use crate::process::ProcessId;
-use crate::world::streams;
+use crate::world::{streams, truth};
 
 pub use end::{Ending, Expect, ShardFact};
 pub use sometimes::{Milestone, Sometimes};
@@ -115,6 +116,7 @@ pub(crate) struct Rules {
     pub(crate) memory: usize,
     pub(crate) concurrent_fetches: usize,
     pub(crate) calls_per_second: u32,
+    pub(crate) max_leases: usize,
     pub(crate) start: StartPosition,
     /// How the death of a worker is seen; the table's meta item says.
     pub(crate) liveness: Liveness,
@@ -127,6 +129,7 @@ impl Rules {
             memory: config.memory,
             concurrent_fetches: config.concurrent_fetches,
             calls_per_second: config.calls_per_second,
+            max_leases: config.max_leases,
             start,
             liveness: Liveness::PerLease,
         }
@@ -204,6 +207,8 @@ pub(crate) enum Seen<'a> {
     Fetched { place: Place, shard: &'a ShardId, bytes: usize, last: Option<SequenceNumber> },
     /// A call for records arrives at the stream from an application, and these hold the stream's slots, if they are kept at all.
     Read { application: &'a str, holders: Option<&'a [String]> },
+    /// The loss of records after the first was reported, and the second, which it counts among them, is there.
+    Reported { shard: &'a ShardId, after: Option<SequenceNumber>, there: Option<SequenceNumber> },
     /// A reader slot went from one application to another.
     SlotPassed,
     /// An application was refused by these holders.
@@ -259,6 +264,7 @@ struct State {
     stream: StreamArn,
     invariants: Vec<Box<dyn Invariant>>,
     unowned: unowned::Unowned,
+    waits: repeats::Waits,
     sometimes: Sometimes,
     violation: Option<Violation>,
     talks: bool,
@@ -291,6 +297,7 @@ impl Watch {
             stream: stream.clone(),
             invariants: all(),
             unowned: unowned::Unowned::default(),
+            waits: repeats::Waits::default(),
             sometimes: Sometimes::default(),
             violation: None,
             talks: false,
@@ -357,7 +364,7 @@ impl Watch {
     /// # Errors
     /// All that does not hold.
     pub fn check_end(&self, ending: &Ending, expect: &Expect) -> Result<(), Vec<Violation>> {
-        let violations = end::check(ending, expect, &self.gaps());
+        let violations = end::check(ending, expect, &self.gaps(), self.lock().waits.longest().as_ref());
         if violations.is_empty() { Ok(()) } else { Err(violations) }
     }
 
@@ -369,7 +376,7 @@ impl Watch {
     pub(crate) fn see(&self, seen: &Seen<'_>) {
         let at = self.sim.now();
         let mut state = self.lock();
-        let State { rules, invariants, unowned, sometimes, violation, talks, .. } = &mut *state;
+        let State { rules, invariants, unowned, waits, sometimes, violation, talks, .. } = &mut *state;
         if *talks {
             talk::talk(at, seen);
         }
@@ -379,6 +386,7 @@ impl Watch {
         let condition = |place: Place| self.sim.condition(place.0);
         let now = Now { at, rules, condition: &condition };
         unowned.see(&now, seen);
+        waits.see(&now, seen);
         sometimes.see(seen);
         for invariant in invariants {
             if let Err(what) = invariant.see(&now, seen) {
@@ -436,6 +444,32 @@ impl Watch {
         let is_new = |view: &ShardView| self.sim.rt().now().since(view.opened) < NEW;
         let vanished = self.view(shard).is_none_or(|view| view.vanished || is_new(&view));
         self.see(&Seen::TakenAsGone { shard, vanished });
+    }
+
+    /// The records of a shard that are neither trimmed nor gone with it.
+    fn readable(&self, shard: &ShardId) -> Vec<SequenceNumber> {
+        let Some(oldest) = self.view(shard).filter(|view| !view.vanished).and_then(|view| view.oldest) else {
+            return Vec::new();
+        };
+        let truth = {
+            let state = self.lock();
+            truth(&state.service, &streams(&state.service, &state.stream))
+        };
+        let written = truth.shards.get(shard).map(|shard| shard.written.clone()).unwrap_or_default();
+        written.into_iter().filter(|number| *number >= oldest).collect()
+    }
+
+    /// A loss was reported, and may be of what is there.
+    pub(crate) fn reported(&self, loss: &DataLoss) {
+        let (shard, after) = (&loss.shard.shard, loss.after);
+        let lost = |number: SequenceNumber| match loss.until {
+            LostUntil::Before(before) => after < Some(number) && number < before,
+            LostUntil::ShardEnd => after < Some(number),
+            // What was written since the last look is not meant.
+            _ => false,
+        };
+        let there = self.readable(shard).into_iter().find(|number| lost(*number));
+        self.see(&Seen::Reported { shard, after, there });
     }
 
     /// The beginning was fixed or completed: what is gone by now is none of the application's business, nor is what was closed when

@@ -107,12 +107,12 @@ impl<'a> Seats<'a> {
         let me = by_id.keys().position(|id| **id == view.me)?;
         let seats = by_id.values().map(|worker| Seat {
             id: &worker.id,
-            weight: u64::from(worker.weight.max(1)),
+            weight: if planted::is(Bug::WeightsIgnored) { 1 } else { u64::from(worker.weight.max(1)) },
             leaving: worker.leaving,
             held: Vec::new(),
             count: 0,
             cost: 0,
-            cap: view.limits.max_leases,
+            cap: if planted::is(Bug::CapIgnored) { usize::MAX } else { view.limits.max_leases },
         });
         let mut seats = Self { me, seats: seats.collect(), mine: Vec::new(), pool: Vec::new() };
         seats.sort_in(view);
@@ -308,7 +308,8 @@ impl<'a> Seats<'a> {
         let waited = |lease: &Waiting<'_>| lease.since.is_some_and(|since| view.now.since(since) >= patience);
         let orphaned = |lease: &&Waiting<'_>| lease.to != Some(self.me) && (lease.lapsed || waited(lease));
         let orphans = self.pool.iter().filter(orphaned).map(|lease| lease.key);
-        let room = view.limits.max_leases.saturating_sub(me.held.len());
+        let most = if planted::is(Bug::CapIgnored) { usize::MAX } else { view.limits.max_leases };
+        let room = most.saturating_sub(me.held.len());
         intended.chain(given).chain(orphans).take(room).cloned().map(Move::Take).collect()
     }
 

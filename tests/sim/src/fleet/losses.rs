@@ -52,6 +52,9 @@ impl LossPolicy for Losses {
         if let (LossCause::ShardVanished, Some(watch)) = (loss.cause, self.history.watch()) {
             watch.taken_as_gone(shard);
         }
+        if let Some(watch) = self.history.watch() {
+            watch.reported(loss);
+        }
         let tell = |event| self.history.record(self.sim.now(), Session::WORLD, shard, event);
         match loss.until {
             _ if self.decision == LossDecision::StopShard => {}

@@ -30,6 +30,9 @@ pub struct Weather {
     /// The way comes and goes: for each stretch of this length it is drawn how it begins and whether it falls silent. Only in a
     /// scenario; zero is not at all.
     pub flaps: Duration,
+    /// Parts of the table break down, each by itself, as this number draws: what is asked of an item there first gets no answer, then one or
+    /// two, and then nothing gets through. Only in a scenario; zero is not at all.
+    pub parts: u64,
 }
 
 /// A worker's way to the lease table. Calls that are under way belong to it and outlive the worker.

@@ -1,5 +1,6 @@
 //! S3: a checkpoint never moves back but by an operator's rewind, and never passes what was acknowledged, or set aside by the sink.
 //!
+//! What was prepared stays prepared until a checkpoint has reached it.
 //! A shard that was finished does not begin again, and a lease that its owner gives away, after asking the processor to shut down,
 //! holds all that was acknowledged.
 //! What was acknowledged is known from the processors alone. A shard ends after its processor has agreed to that, or once the loss of
@@ -41,6 +42,9 @@ impl Checkpoints {
         }
         if after.is_finished() {
             self.finished.insert(shard.clone());
+        }
+        if let Some(prepared) = before.pending.as_ref().filter(|prepared| prepared.at > to && after.pending.is_none()) {
+            return Err(format!("{:?} was prepared on {shard}, and is forgotten at {to:?}", prepared.at));
         }
         let acknowledged = self.acknowledged.get(shard).copied().max(from.sequence());
         let own = if before.owner == after.owner { None } else { self.own.remove(shard) };
@@ -124,6 +128,8 @@ impl Invariant for Checkpoints {
 
 #[cfg(test)]
 mod tests {
+    use kcl_core::PendingCheckpoint;
+
     use super::super::testing::{Bench, at, id, lease, number, opened};
     use super::*;
 
@@ -172,6 +178,21 @@ mod tests {
         bench.fine(&bench.line(1, "s", Event::Acknowledged(number(3))).seen());
         assert!(moves(&mut bench, Checkpoint::TrimHorizon, upto(7)).is_ok());
         assert!(moves(&mut bench, Checkpoint::TrimHorizon, upto(8)).is_err());
+    }
+
+    #[test]
+    fn what_was_prepared_and_is_forgotten_is_found() {
+        let mut bench = Bench::new(Checkpoints::default());
+        bench.fine(&bench.line(1, "s", Event::Acknowledged(number(7))).seen());
+        let prepared = PendingCheckpoint { at: upto(7), state: None };
+        let mut before = at(lease("s", 1, Some("a/1")), upto(2));
+        before.pending = Some(prepared);
+        let after = |to| at(lease("s", 2, Some("a/1")), to);
+        bench.wrong(&Seen::Lease { before: Some(&before), after: Some(&after(upto(6))) }, "is forgotten");
+        bench.fine(&Seen::Lease { before: Some(&before), after: Some(&after(upto(7))) });
+        let mut kept = after(upto(6));
+        kept.pending.clone_from(&before.pending);
+        bench.fine(&Seen::Lease { before: Some(&before), after: Some(&kept) });
     }
 
     #[test]

@@ -56,11 +56,13 @@ pub struct Expect {
     pub even: bool,
     /// The most records that may have been delivered again to another processor.
     pub repeats: Option<u64>,
+    /// How long what was acknowledged may have waited to be recorded.
+    pub recorded_within: Option<Duration>,
     /// The longest that a shard may have been without a reader after a crash or a release.
     pub unowned: Option<Duration>,
 }
 
-pub(super) fn check(ending: &Ending, expect: &Expect, gaps: &[Gap]) -> Vec<Violation> {
+pub(super) fn check(ending: &Ending, expect: &Expect, gaps: &[Gap], waited: Option<&repeats::Wait>) -> Vec<Violation> {
     let found: [(Law, Vec<String>); 8] = [
         (records::LAW, records::check(ending)),
         (frontier::LAW, frontier::check(ending)),
@@ -68,7 +70,7 @@ pub(super) fn check(ending: &Ending, expect: &Expect, gaps: &[Gap]) -> Vec<Viola
         (even_share::LAW, even_share::check(ending, expect)),
         (caught_up::LAW, caught_up::check(ending)),
         (no_leak::LAW, no_leak::check(ending)),
-        (repeats::LAW, repeats::check(ending, expect)),
+        (repeats::LAW, repeats::check(ending, expect, waited)),
         (unowned::LAW, unowned::check(gaps, expect)),
     ];
     let violations = found.into_iter().flat_map(|(law, found)| found.into_iter().map(move |what| (law, what)));

@@ -3,7 +3,7 @@
 //! The counter rises by one with every write, and where a lease is created again it is none that it had before. A lease goes from one
 //! owner to another only if its counter stood still for D, less what two clocks that are wrong by 2 % make of it; where workers show
 //! that they live, only once the owner's item is fenced or gone. An operator may name any owner. What
-//! is finished or stopped has no owner, and an evicted owner takes its lease back no sooner than another might. Source: design §5, rules 1, 3, 4 and 7; P3.
+//! is finished or stopped has no owner, nobody takes more than it may own, and an evicted owner takes its lease back no sooner than another might. Source: design §5, rules 1, 3, 4 and 7; P3.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -21,11 +21,39 @@ pub(super) struct LeaseWrites {
     had: BTreeMap<LeaseKey, RangeInclusive<i64>>,
     /// The workers that have an item.
     workers: BTreeMap<Owner, WorkerState>,
+    /// What each owner has by the table, but for what it was asked to let go of.
+    owned: BTreeMap<Owner, BTreeSet<LeaseKey>>,
     /// An operator is about to write these.
     operated: BTreeSet<ShardId>,
 }
 
+/// The children of shards that were finished while others were taken.
+const CHILDREN: usize = 4;
+
 impl LeaseWrites {
+    /// Nobody takes much more than it may own: what is under way for it may come to a little more.
+    fn owns(&mut self, now: &Now<'_>, before: Option<&Lease>, after: &Lease) -> Result<(), String> {
+        let of = |lease: Option<&Lease>| lease.filter(|lease| !lease.evicted).and_then(|lease| lease.owner.clone());
+        let (from, to) = (of(before), of(Some(after)));
+        if from == to {
+            return Ok(());
+        }
+        if let Some(owned) = from.and_then(|from| self.owned.get_mut(&from)) {
+            owned.remove(&after.key);
+        }
+        let Some(to) = to else { return Ok(()) };
+        let owned = self.owned.entry(to.clone()).or_default();
+        owned.insert(after.key.clone());
+        let (count, most) = (owned.len(), now.rules.max_leases.saturating_add(CHILDREN));
+        if before.is_some() && count > most {
+            return Err(format!(
+                "{to} took {} and has {count}, of {} that it may own",
+                after.key, now.rules.max_leases
+            ));
+        }
+        Ok(())
+    }
+
     fn written(&mut self, now: &Now<'_>, before: &Lease, after: &Lease) -> Result<(), String> {
         if after.counter != before.counter.next() {
             return Err(format!("the counter of {} went from {:?} to {:?}", after.key, before.counter, after.counter));
@@ -73,12 +101,16 @@ impl Invariant for LeaseWrites {
 
     fn see(&mut self, now: &Now<'_>, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
-            Seen::Lease { before: Some(before), after: Some(after) } => self.written(now, before, after),
+            Seen::Lease { before: Some(before), after: Some(after) } => {
+                self.owns(now, Some(before), after)?;
+                self.written(now, before, after)
+            }
             Seen::Operated { shard } => {
                 self.operated.insert((*shard).clone());
                 Ok(())
             }
             Seen::Lease { before: None, after: Some(after) } => {
+                self.owns(now, None, after)?;
                 self.moved.insert(after.key.clone(), now.at);
                 let had = self.had.get(&after.key).filter(|had| had.contains(&after.counter.0));
                 let wrong = had.map(|_| format!("{} begins at {:?}, which it had before", after.key, after.counter));
@@ -116,6 +148,25 @@ mod tests {
         bench.fine(&Seen::Lease { before: None, after: Some(&free) });
         bench.fine(&Seen::Lease { before: Some(&free), after: Some(&held) });
         (bench, held)
+    }
+
+    #[test]
+    fn a_worker_that_takes_much_more_than_it_may_own_is_found() {
+        let mut bench = Bench::new(LeaseWrites::default());
+        bench.rules.max_leases = 2;
+        let take = |n: usize| {
+            let name = format!("s{n}");
+            (lease(&name, 0, None), lease(&name, 1, Some("a/1")))
+        };
+        for (free, held) in (0..2 + CHILDREN).map(take) {
+            bench.fine(&Seen::Lease { before: None, after: Some(&free) });
+            bench.fine(&Seen::Lease { before: Some(&free), after: Some(&held) });
+        }
+        let (free, held) = take(9);
+        bench.wrong(&Seen::Lease { before: Some(&free), after: Some(&held) }, "that it may own");
+        let (_, first) = take(0);
+        bench.fine(&Seen::Lease { before: Some(&first), after: Some(&lease("s0", 2, None)) });
+        bench.fine(&Seen::Lease { before: Some(&lease("s0", 2, None)), after: Some(&lease("s0", 3, Some("b/1"))) });
     }
 
     #[test]

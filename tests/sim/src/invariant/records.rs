@@ -39,6 +39,8 @@ pub struct ShardTruth {
     /// How many of the first need not be delivered: they are older than the application's start, or were trimmed
     /// before it knew of the shard.
     pub optional: usize,
+    /// How many of the first must not be delivered: they are older than the application's start by more than its slack.
+    pub unwanted: usize,
     /// Whether the application never had to finish it: its children wait for nothing.
     pub gone: bool,
 }
@@ -48,6 +50,8 @@ pub struct ShardTruth {
 pub enum Fault {
     /// A record was delivered that was never written.
     Phantom(SequenceNumber),
+    /// A record was delivered that is older than the application's start.
+    Unwanted(SequenceNumber),
     /// A record was delivered although `expected`, before it in the shard, had not been delivered to anyone.
     Reordered {
         /// The first record that nobody had been given.
@@ -285,6 +289,9 @@ impl<'a> Seen<'a> {
             None => verdict.delivered += 1,
             Some(last) if last == session => verdict.retried += 1,
             Some(_) => verdict.repeated += 1,
+        }
+        if index < self.truth.unwanted {
+            return Some(Fault::Unwanted(number));
         }
         let furthest = self.session.as_mut().filter(|(latest, _)| *latest == session).map(|(_, furthest)| furthest);
         let before = furthest.and_then(|furthest| {

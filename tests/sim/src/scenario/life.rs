@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kcl_core::StartPosition;
 use kcl_core::reference::StreamOptions;
+use kcl_core::{StartPosition, TableItem};
 use rand::Rng as _;
 use serde_dynamo::{AttributeValue, Item};
 
@@ -222,6 +222,7 @@ impl End {
                 tombstones_gone_after: Some(plan.settles_within()),
                 even: plan.weights.is_empty(),
                 repeats: plan.no_repeats.then_some(0),
+                recorded_within: plan.no_repeats.then_some(plan.config.checkpoint_every * 103 / 100 + SECOND),
                 unowned: longest_gap(plan),
             };
             if let Err(violations) = fleet.watch.check_end(&ending, &expect) {
@@ -244,6 +245,11 @@ impl End {
             }
             if let Some(lease) = fleet.leases.leases().into_iter().find(|lease| lease.owner.is_some()) {
                 return Err(format!("all workers have stopped, and {} still has an owner", lease.shard));
+            }
+            // A registration that arrived late has nobody behind it who could leave: whoever comes next removes it.
+            let left = |item: &TableItem| matches!(item, TableItem::Worker(worker) if worker.counter.0 != 0);
+            if let Some(item) = fleet.leases.snapshot().into_iter().find(left) {
+                return Err(format!("all workers have stopped, and this is left: {item:?}"));
             }
             if let Some(loss) = fleet.losses.all().first().filter(|_| self.plan.scenario != Scenario::Outage) {
                 return Err(format!("nothing was trimmed, and a loss was reported: {loss}"));

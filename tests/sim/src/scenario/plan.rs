@@ -52,6 +52,10 @@ pub struct Plan {
     pub per_batch: Duration,
     /// One batch in so many fails, always. Zero: none.
     pub fails_one_in: usize,
+    /// One call in so many fails that gives no records: at a beginning, a tick or an end. Zero: none.
+    pub fails_elsewhere_one_in: usize,
+    /// Where processors acknowledge, whether some checkpoints have two phases.
+    pub prepares: bool,
     /// The clocks of the workers are wrong by so many parts per million.
     pub rates: Vec<i32>,
     /// How much each place takes, beside the others; none: all the same.
@@ -237,6 +241,7 @@ impl fmt::Display for Plan {
         writeln!(f, "{:?}", self.service)?;
         writeln!(f, "{:?}", self.latency)?;
         writeln!(f, "{:?}, batches of {:?}, one in {} fails", self.writes, self.per_batch, self.fails_one_in)?;
+        writeln!(f, "of other calls one in {} fails, prepares {}", self.fails_elsewhere_one_in, self.prepares)?;
         writeln!(f, "{:?}", self.config)?;
         writeln!(f, "weights {:?}, checkpoints {:?}, operator {:?}", self.weights, self.checkpoints, self.operator)?;
         writeln!(f, "{} applications, one record in {} is poison", self.applications, self.poison_one_in)?;

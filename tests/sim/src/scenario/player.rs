@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use kcl_core::{
     Checkpoints, LeaseLost, ProcessError, Record, RecordBatch, RecordProcessor, RecordProcessorFactory, Rt,
     ShardContext, ShardInfo, Start,
@@ -31,6 +32,13 @@ pub(crate) struct Temper {
     fails_one_in: usize,
     poison_one_in: usize,
     checkpoints: Checkpoints,
+    /// Other calls fail, and records are prepared: each is drawn from a stream of its own.
+    fails_elsewhere_one_in: usize,
+    elsewhere: Arc<Mutex<Draw>>,
+    prepares: bool,
+    prepared: Arc<Mutex<Draw>>,
+    /// Until then.
+    busy: Duration,
 }
 
 impl fmt::Debug for Temper {
@@ -42,8 +50,52 @@ impl fmt::Debug for Temper {
 impl Temper {
     pub(crate) fn new(plan: &Plan, node: &str, wire: Wire) -> Self {
         let state = Arc::new(Mutex::new((Mood::Calm, Draw::new(plan.seed, &format!("temper/{node}")))));
-        let Plan { per_batch, fails_one_in, poison_one_in, checkpoints, .. } = *plan;
-        Self { wire, state, per_batch, fails_one_in, poison_one_in, checkpoints }
+        let Plan {
+            per_batch, fails_one_in, poison_one_in, checkpoints, fails_elsewhere_one_in, prepares, busy, ..
+        } = *plan;
+        let stream = |label: &str| Arc::new(Mutex::new(Draw::new(plan.seed, &format!("{label}/{node}"))));
+        Self {
+            wire,
+            state,
+            per_batch,
+            fails_one_in,
+            poison_one_in,
+            checkpoints,
+            fails_elsewhere_one_in,
+            elsewhere: stream("elsewhere"),
+            prepares,
+            prepared: stream("prepared"),
+            busy,
+        }
+    }
+
+    /// What a call does that gives no records, while faults last.
+    fn elsewhere(&self) -> Result<(), ProcessError> {
+        let may = self.fails_elsewhere_one_in > 0 && self.wire.sim.now() < self.busy;
+        let fails = may && one_in(&self.elsewhere, self.fails_elsewhere_one_in);
+        if fails { Err(ProcessError::msg("a failure was drawn")) } else { Ok(()) }
+    }
+
+    /// Acknowledges a batch, some of them in two phases, with what comes before its last record acknowledged in between.
+    async fn acknowledge(&self, call: &Call, fleet: &Fleet) {
+        let checkpointer = call.shard.checkpointer();
+        let acknowledge = |record: &Record| {
+            let at = record.sequence_number();
+            fleet.history.record(fleet.sim.now(), call.session, call.shard.shard(), Event::Acknowledged(at));
+            // Of a lease that is lost meanwhile, nothing is recorded.
+            let _lost = checkpointer.ack(at);
+        };
+        let Some(last) = call.batch.last() else { return };
+        if self.prepares && one_in(&self.prepared, 3) {
+            let state = Bytes::from(last.sequence_number().to_string());
+            // Nor is anything prepared.
+            let _lost = checkpointer.prepare(last.sequence_number(), Some(state)).await;
+            if let Some(record) = call.batch.len().checked_sub(2).and_then(|before| call.batch.get(before)) {
+                acknowledge(record);
+                call.rt.sleep(self.per_batch.max(Duration::from_millis(50))).await;
+            }
+        }
+        acknowledge(last);
     }
 
     pub(crate) fn set(&self, mood: Mood) {
@@ -84,16 +136,15 @@ impl Temper {
             (Some(_), Checkpoints::Manual) => Err(ProcessError::msg("a failure was drawn")),
             (None, Checkpoints::Automatic) => Ok(()),
             (None, Checkpoints::Manual) => {
-                let Some(last) = call.batch.last().map(Record::sequence_number) else {
-                    return Ok(());
-                };
-                fleet.history.record(fleet.sim.now(), call.session, call.shard.shard(), Event::Acknowledged(last));
-                // Of a lease that is lost meanwhile, nothing is recorded.
-                let _lost = call.shard.checkpointer().ack(last);
+                self.acknowledge(call, fleet).await;
                 Ok(())
             }
         }
     }
+}
+
+fn one_in(draw: &Mutex<Draw>, n: usize) -> bool {
+    draw.lock().unwrap_or_else(PoisonError::into_inner).one_in(n)
 }
 
 /// Makes the processors of one worker.
@@ -112,20 +163,21 @@ impl RecordProcessorFactory for Players {
             Box::pin(async move { temper.work(&call, &fleet).await })
         });
         let inner = self.fleet.recorder(&self.rt, &info.shard).with_script(script);
-        Ok(Box::new(Player { inner, wire: self.temper.wire.clone() }))
+        Ok(Box::new(Player { inner, temper: self.temper.clone() }))
     }
 }
 
 struct Player {
     inner: RecordingProcessor,
-    wire: Wire,
+    temper: Temper,
 }
 
 #[async_trait]
 impl RecordProcessor for Player {
     async fn initialize(&mut self, shard: &ShardContext) -> Result<Start, ProcessError> {
+        self.temper.elsewhere()?;
         let start = self.inner.initialize(shard).await;
-        self.wire.step(Step::Opened).await;
+        self.temper.wire.step(Step::Opened).await;
         start
     }
 
@@ -134,12 +186,14 @@ impl RecordProcessor for Player {
     }
 
     async fn tick(&mut self, shard: &ShardContext) -> Result<(), ProcessError> {
+        self.temper.elsewhere()?;
         self.inner.tick(shard).await
     }
 
     async fn shard_ended(&mut self, shard: &ShardContext) -> Result<(), ProcessError> {
+        self.temper.elsewhere()?;
         let ended = self.inner.shard_ended(shard).await;
-        self.wire.step(Step::Ending).await;
+        self.temper.wire.step(Step::Ending).await;
         ended
     }
 
@@ -149,7 +203,7 @@ impl RecordProcessor for Player {
 
     async fn shutdown_requested(&mut self, shard: &ShardContext) -> Result<(), ProcessError> {
         let ready = self.inner.shutdown_requested(shard).await;
-        self.wire.step(Step::Parting).await;
+        self.temper.wire.step(Step::Parting).await;
         ready
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use kcl_core::{ShardId, TableItem};
+use kcl_core::{Record, ShardId, TableItem};
 
 use super::Scenario;
 use super::crew::Crew;
@@ -67,6 +67,19 @@ pub(super) fn unsettled(application: usize, fleet: &Fleet, crew: &Crew, plan: &P
     if let Some(fact) = overdue {
         return Ok(Some(format!("the tombstone of {}, which is gone, is still there", fact.shard)));
     }
+    let items = fleet.leases.snapshot();
+    let workers = items.iter().filter_map(|item| match item {
+        TableItem::Worker(worker) => Some(worker),
+        _ => None,
+    });
+    if let Some(gone) = workers.clone().find(|worker| !live.contains_key(&worker.id.to_string())) {
+        return Ok(Some(format!("the item of {}, which is gone, is still there", gone.id)));
+    }
+    let loads: Vec<(u64, usize)> =
+        workers.map(|worker| (worker.weight.into(), live[&worker.id.to_string()].len())).collect();
+    if let Some((a, b)) = uneven(&loads) {
+        return Ok(Some(format!("the shares are uneven by weight: {a:?} and {b:?} of {loads:?}")));
+    }
     let counts: Vec<usize> = live.values().map(BTreeSet::len).collect();
     let (least, most) = (counts.iter().min().copied().unwrap_or(0), counts.iter().max().copied().unwrap_or(0));
     if counts.iter().sum::<usize>() != unfinished {
@@ -76,10 +89,26 @@ pub(super) fn unsettled(application: usize, fleet: &Fleet, crew: &Crew, plan: &P
     Ok((!even).then(|| format!("the shares are uneven: {counts:?}")))
 }
 
-/// What had been written, and the shards that were closed.
-type Then = (Truth, BTreeSet<ShardId>);
+/// Two workers, each with its weight and what it owns, of which the first owns so much more for its weight that to move a shard brings
+/// them nearer to each other by clearly more than it brings them apart: half as much again.
+fn uneven(loads: &[(u64, usize)]) -> Option<((u64, usize), (u64, usize))> {
+    let apart = |(a, from): (u64, usize), (b, to): (u64, usize)| (from as u64 * b).saturating_sub(to as u64 * a);
+    let is_uneven = |a: (u64, usize), b: (u64, usize)| 2 * (a.0 + b.0) <= 3 * apart(a, b);
+    loads.iter().find_map(|a| loads.iter().find(|b| is_uneven(*a, **b)).map(|b| (*a, *b)))
+}
 
-/// What was there when an application that begins with what comes had begun.
+/// What had been written, and the shards that were closed.
+type Then = (Counts, BTreeSet<ShardId>);
+
+/// How many records each shard had at an instant.
+type Counts = BTreeMap<ShardId, usize>;
+
+/// How wrong a worker's clock may be by when it fixes the beginning, in parts of its age, and the longest of a request and a look.
+const WRONG: u32 = 40;
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What was there when an application that begins with what comes had begun: at the instant that its marker says, by a clock that may be
+/// a little wrong.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Beginning {
     found: Arc<Mutex<Option<Then>>>,
@@ -87,16 +116,31 @@ pub(super) struct Beginning {
 
 impl Beginning {
     pub(super) async fn watch(self, sim: Handle, fleet: Fleet, plan: Arc<Plan>) {
-        sim.sleep(plan.start.workers_from()).await;
+        let from = plan.start.workers_from();
+        sim.sleep(from).await;
+        let mut looks: Vec<(Duration, Then)> = Vec::new();
         loop {
             let views = fleet.shards();
-            let closed = views.into_iter().filter(|view| view.closed.is_some()).map(|view| view.shard.id).collect();
-            let now = (fleet.truth(), closed);
-            if fleet.leases.snapshot().iter().any(|item| matches!(item, TableItem::Marker(_))) {
-                *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+            let closed = views.iter().filter(|view| view.closed.is_some()).map(|view| view.shard.id.clone()).collect();
+            let counts = views.iter().map(|view| (view.shard.id.clone(), view.written as usize)).collect();
+            let then: Then = (counts, closed);
+            if looks.last().is_none_or(|(_, last)| *last != then) {
+                looks.push((sim.now(), then));
+            }
+            let fixed = fleet.leases.snapshot().into_iter().find_map(|item| match item {
+                TableItem::Marker(marker) => Some(marker.at),
+                _ => None,
+            });
+            if let Some(fixed) = fixed {
+                let fixed = fixed.duration_since(epoch()).unwrap_or_default();
+                let latest = fixed + (sim.now() - from) / WRONG + LOOK;
+                // The last look by then.
+                let after = looks.partition_point(|(at, _)| *at <= latest);
+                let found = looks.into_iter().nth(after.saturating_sub(1)).map(|(_, then)| then);
+                *self.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
                 return;
             }
-            sim.sleep(Duration::from_millis(20)).await;
+            sim.sleep(LOOK).await;
         }
     }
 }
@@ -109,9 +153,9 @@ pub(super) fn wanted(fleet: &Fleet, plan: &Plan, beginning: &Beginning) -> Truth
         Start::Latest(_) => {
             let found = beginning.found.lock().unwrap_or_else(PoisonError::into_inner);
             let Some((then, closed)) = &*found else { return truth };
-            for (shard, before) in &then.shards {
+            for (shard, before) in then {
                 if let Some(now) = truth.shards.get_mut(shard) {
-                    now.optional = before.written.len();
+                    now.optional = *before;
                     now.gone = closed.contains(shard);
                 }
             }
@@ -120,8 +164,9 @@ pub(super) fn wanted(fleet: &Fleet, plan: &Plan, beginning: &Beginning) -> Truth
             let from: SystemTime = epoch() + at;
             for (shard, records) in fleet.service.written(&fleet.stream) {
                 let old = records.iter().take_while(|record| record.created_at() < Some(from)).count();
+                let unwanted = |record: &&Record| record.created_at() < Some(from - plan.config.start_slack);
                 if let Some(shard) = truth.shards.get_mut(&shard) {
-                    shard.optional = old;
+                    (shard.optional, shard.unwanted) = (old, records.iter().take_while(unwanted).count());
                 }
             }
         }
@@ -143,5 +188,19 @@ fn forget_unknown(fleet: &Fleet, truth: &mut Truth) {
         if let Some(shard) = truth.shards.get_mut(&view.shard.id).filter(|_| !continued) {
             (shard.optional, shard.gone) = (shard.written.len(), true);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::uneven;
+
+    #[test]
+    fn shares_are_uneven_where_one_more_move_brings_them_clearly_nearer_to_the_weights() {
+        assert_eq!(uneven(&[(100, 2), (100, 3)]), None);
+        assert_eq!(uneven(&[(100, 2), (100, 4)]), Some(((100, 4), (100, 2))));
+        assert_eq!(uneven(&[(100, 2), (400, 8)]), None);
+        assert_eq!(uneven(&[(100, 5), (400, 5)]), Some(((100, 5), (400, 5))));
+        assert_eq!(uneven(&[(50, 0), (400, 3)]), None, "half a shard is its share");
     }
 }

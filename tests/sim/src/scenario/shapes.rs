@@ -40,6 +40,8 @@ enum Class {
     Deploys,
     /// An operator takes shards back.
     Rewinds,
+    /// Parts of the lease table break down.
+    Parts,
 }
 
 impl Class {
@@ -121,6 +123,8 @@ fn common(seed: u64, scenario: Scenario, draw: &mut Draw) -> Plan {
         writes: writes(&mut Draw::new(seed, "writes")),
         per_batch: draw.pick(&[Duration::ZERO, Duration::from_millis(5), Duration::from_millis(200), SECOND / 2]),
         fails_one_in: draw.pick(&[0, 0, 0, 20]),
+        fails_elsewhere_one_in: 0,
+        prepares: false,
         rates: rates(workers, &mut Draw::new(seed, "rates")),
         past: 0,
         weights: Vec::new(),
@@ -388,6 +392,10 @@ fn one(plan: &Plan, class: Class, at: Duration, draw: &mut Draw) -> (When, Fault
             _ => Fault::Split(draw.number()),
         },
         Class::Service if draw.one_in(2) => Fault::ExpireIterators,
+        Class::Parts => {
+            let weather = Weather { parts: draw.number() | 1, ..Weather::default() };
+            Fault::Table { worker, weather, time: draw.time(d..=d * 4) }
+        }
         Class::Rewinds => Fault::Rewind { which: draw.number(), to: draw.pick(&[0, 0, 300, 700]) },
         Class::Service => Fault::Unknown { which: draw.number(), time: draw.time(SECOND / 10..=4 * SECOND) },
     };

@@ -2,6 +2,7 @@
 //!
 //! A request to the lease table is carried by the world: once it was sent, it arrives, also if its caller has died or lost patience.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -76,6 +77,8 @@ struct State {
     draw: Draw,
     latency: Latency,
     table: Weather,
+    /// How often each item was asked for since the table's parts break down.
+    asked: BTreeMap<String, u64>,
     stream: StreamWeather,
 }
 
@@ -88,7 +91,8 @@ impl fmt::Debug for Wire {
 impl Wire {
     pub(crate) fn new(sim: &Handle, node: &str, latency: Latency, steps: Arc<dyn Steps>) -> Self {
         let draw = Draw::new(sim.seed(), &format!("wire/{node}"));
-        let state = State { draw, latency, table: Weather::default(), stream: StreamWeather::default() };
+        let (table, stream, asked) = (Weather::default(), StreamWeather::default(), BTreeMap::new());
+        let state = State { draw, latency, table, asked, stream };
         Self { sim: sim.clone(), rt: sim.rt(), steps, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -97,7 +101,9 @@ impl Wire {
     }
 
     pub(crate) fn set_table(&self, weather: Weather) {
-        self.lock().table = weather;
+        let mut state = self.lock();
+        state.asked.clear();
+        state.table = weather;
     }
 
     pub(crate) fn set_stream(&self, weather: StreamWeather) {
@@ -137,7 +143,25 @@ impl Wire {
 
     fn fate(&self, call: &LeaseCall) -> LeaseFault {
         self.steps.reached(Step::Sent(request(call)));
-        self.way()
+        self.to_item(&call.subject).unwrap_or_else(|| self.way())
+    }
+
+    /// What becomes of a request for an item whose part of the table breaks down.
+    fn to_item(&self, item: &str) -> Option<LeaseFault> {
+        let State { draw, latency, table, asked, .. } = &mut *self.lock();
+        if table.parts == 0 || item.is_empty() {
+            return None;
+        }
+        let drawn = item.bytes().fold(table.parts, |drawn, byte| mix(drawn ^ u64::from(byte)));
+        if drawn.is_multiple_of(4) {
+            return None;
+        }
+        let (deaf, well) = ((drawn >> 8) % 3, 1 + (drawn >> 16) % 2);
+        let before = asked.entry(item.to_owned()).or_default();
+        let nth = std::mem::replace(before, *before + 1);
+        let there = (nth < deaf + well).then(|| latency.draw(draw));
+        let back = (deaf..deaf + well).contains(&nth).then_some(Duration::ZERO);
+        Some(LeaseFault::Carried { there, back })
     }
 
     /// What becomes of a request to the lease table or the registry.

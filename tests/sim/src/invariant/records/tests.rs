@@ -57,6 +57,19 @@ fn whole() -> Story {
 }
 
 #[test]
+fn a_record_that_is_older_than_the_start_is_found_where_it_is_delivered() {
+    let mut truth = truth();
+    if let Some(parent) = truth.shards.get_mut(&id("parent")) {
+        (parent.optional, parent.unwanted) = (3, 2);
+    }
+    let from = |first| [vec![Event::Opened], given(first..=4), vec![Event::Ended]].concat();
+    let faults = |first| judge(&truth, &Story::new().then(1, "parent", from(first)).0).violations;
+    assert_eq!(faults(3), []);
+    let found = faults(2);
+    assert!(found.iter().any(|found| found.fault == Fault::Unwanted(n(2))), "{found:?}");
+}
+
+#[test]
 fn a_history_with_everything_once_and_in_order_is_complete() {
     let verdict = whole().judge();
     assert!(verdict.is_complete(), "{verdict}");

@@ -16,6 +16,18 @@ pub(super) fn draw(plan: &mut Plan, classes: &mut Vec<Class>) {
     if !plan.no_repeats && !classes.contains(&Class::Table) && Draw::new(plan.seed, "table").one_in(2) {
         classes.push(Class::Table);
     }
+    if !plan.no_repeats && Draw::new(plan.seed, "parts").one_in(4) {
+        classes.push(Class::Parts);
+    }
+    if !plan.no_repeats && Draw::new(plan.seed, "elsewhere").one_in(4) {
+        plan.fails_elsewhere_one_in = Draw::new(plan.seed, "elsewhere/often").pick(&[3, 20]);
+    }
+    plan.prepares = Draw::new(plan.seed, "prepares").one_in(2);
+    if matches!(plan.start, Start::At(..)) {
+        // The stamps of the service are compared with the instant as it is given.
+        let slack = Draw::new(plan.seed, "slack").pick(&[Duration::ZERO, 5 * SECOND, MINUTE]);
+        plan.config = plan.config.clone().with_start_slack(slack);
+    }
     let mut draw = Draw::new(plan.seed, "extras");
     if draw.one_in(2) {
         return;
