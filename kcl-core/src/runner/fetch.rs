@@ -430,8 +430,7 @@ impl Fetch {
 
     /// Reports a loss to the policy. `Err` when the policy's answer was passed on as the last word.
     async fn lost(&mut self, until: LostUntil, cause: LossCause) -> Result<LossDecision, Done> {
-        let after = self.after().filter(|_| !planted::is(Bug::LossFromTheStart));
-        let loss = DataLoss { shard: self.info.clone(), after, until, cause };
+        let loss = DataLoss { shard: self.info.clone(), after: self.after(), until, cause };
         let decision = if loss::is_accepted(&self.holding.lease, loss.after) {
             LossDecision::Continue
         } else {
