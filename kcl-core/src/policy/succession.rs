@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::lineage;
 use super::listing::Listing;
 use crate::model::{Lease, ShardId, StreamArn, StreamStatus};
-use crate::planted::{self, Bug};
 
 /// The streams that an application has begun on, and those of them that it has not finished.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,8 +56,7 @@ impl Begun {
 
 /// The stream that follows `old`, of those that its table is said to have.
 pub(crate) fn successor<'a>(old: &StreamArn, streams: impl Iterator<Item = &'a StreamArn>) -> Option<&'a StreamArn> {
-    let later = streams.filter(|stream| stream.is_of_same_table(old) && *stream > old);
-    if planted::is(Bug::NewestSuccessor) { later.max() } else { later.min() }
+    streams.filter(|stream| stream.is_of_same_table(old) && *stream > old).min()
 }
 
 /// The streams of the same table that come before `current` and have leases to be read: a stream is left once all of its leases are

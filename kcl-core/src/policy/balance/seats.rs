@@ -112,7 +112,7 @@ impl<'a> Seats<'a> {
             held: Vec::new(),
             count: 0,
             cost: 0,
-            cap: if planted::is(Bug::CapIgnored) { usize::MAX } else { view.limits.max_leases },
+            cap: view.limits.max_leases,
         });
         let mut seats = Self { me, seats: seats.collect(), mine: Vec::new(), pool: Vec::new() };
         seats.sort_in(view);
@@ -308,8 +308,7 @@ impl<'a> Seats<'a> {
         let waited = |lease: &Waiting<'_>| lease.since.is_some_and(|since| view.now.since(since) >= patience);
         let orphaned = |lease: &&Waiting<'_>| lease.to != Some(self.me) && (lease.lapsed || waited(lease));
         let orphans = self.pool.iter().filter(orphaned).map(|lease| lease.key);
-        let most = if planted::is(Bug::CapIgnored) { usize::MAX } else { view.limits.max_leases };
-        let room = most.saturating_sub(me.held.len());
+        let room = view.limits.max_leases.saturating_sub(me.held.len());
         intended.chain(given).chain(orphans).take(room).cloned().map(Move::Take).collect()
     }
 

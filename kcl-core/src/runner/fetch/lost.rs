@@ -6,7 +6,6 @@ use super::super::memory::FetchSlot;
 use super::{Done, Fetch, Fetched, Step, timed_out};
 use crate::contract::{DataLoss, LossCause, LossDecision, LostUntil, RecordsPage, SourceError, SourceErrorKind};
 use crate::model::{IteratorPosition, StopReason};
-use crate::planted::{self, Bug};
 use crate::policy::loss;
 use crate::record::Record;
 use crate::surface::event::EventKind;
@@ -107,8 +106,7 @@ impl Fetch {
 
     /// Reports a loss to the policy. `Err` when the policy's answer was passed on as the last word.
     pub(super) async fn lost(&mut self, until: LostUntil, cause: LossCause) -> Result<LossDecision, Done> {
-        let after = self.after().filter(|_| !planted::is(Bug::LossFromTheStart));
-        let loss = DataLoss { shard: self.info.clone(), after, until, cause };
+        let loss = DataLoss { shard: self.info.clone(), after: self.after(), until, cause };
         let decision = if loss::is_accepted(&self.holding.lease, loss.after) {
             LossDecision::Continue
         } else {
