@@ -21,14 +21,14 @@ pub(super) struct LeaseWrites {
     had: BTreeMap<LeaseKey, RangeInclusive<i64>>,
     /// The workers that have an item.
     workers: BTreeMap<Owner, WorkerState>,
-    /// What each owner has by the table, but for what it was asked to let go of.
+    /// What each owner took, but for what it was asked to let go of. Children of what it finished come on top until it gives them away.
     owned: BTreeMap<Owner, BTreeSet<LeaseKey>>,
     /// An operator is about to write these.
     operated: BTreeSet<ShardId>,
 }
 
-/// The children of shards that were finished while others were taken.
-const CHILDREN: usize = 4;
+/// More that may be under way to a worker while it looks at what it has.
+const UNDER_WAY: usize = 4;
 
 impl LeaseWrites {
     /// Nobody takes much more than it may own: what is under way for it may come to a little more.
@@ -41,11 +41,11 @@ impl LeaseWrites {
         if let Some(owned) = from.and_then(|from| self.owned.get_mut(&from)) {
             owned.remove(&after.key);
         }
-        let Some(to) = to else { return Ok(()) };
+        let Some(to) = to.filter(|_| before.is_some()) else { return Ok(()) };
         let owned = self.owned.entry(to.clone()).or_default();
         owned.insert(after.key.clone());
-        let (count, most) = (owned.len(), now.rules.max_leases.saturating_add(CHILDREN));
-        if before.is_some() && count > most {
+        let (count, most) = (owned.len(), now.rules.max_leases.saturating_add(UNDER_WAY));
+        if count > most {
             return Err(format!(
                 "{to} took {} and has {count}, of {} that it may own",
                 after.key, now.rules.max_leases
@@ -158,7 +158,7 @@ mod tests {
             let name = format!("s{n}");
             (lease(&name, 0, None), lease(&name, 1, Some("a/1")))
         };
-        for (free, held) in (0..2 + CHILDREN).map(take) {
+        for (free, held) in (0..2 + UNDER_WAY).map(take) {
             bench.fine(&Seen::Lease { before: None, after: Some(&free) });
             bench.fine(&Seen::Lease { before: Some(&free), after: Some(&held) });
         }

@@ -202,7 +202,18 @@ impl Plan {
         let poison = times(records.checked_div(self.poison_one_in as u128).unwrap_or(0));
         // Up to half of the pages are empty.
         let calls = Duration::from_secs(2) * batches / self.config.calls_per_second.max(1);
-        calls + self.per_batch * batches + (self.per_batch + Duration::from_millis(200)) * poison.saturating_mul(4)
+        calls
+            + self.per_batch * batches
+            + (self.per_batch + Duration::from_millis(200)) * poison.saturating_mul(4)
+            + self.stopped(batches)
+    }
+
+    /// The time that so many batches wait for the operator who clears the stops at those that fail as often as is tried.
+    fn stopped(&self, batches: u32) -> Duration {
+        let Some(every) = self.operator.filter(|_| self.fails_one_in > 0) else { return Duration::ZERO };
+        let in_a_row =
+            u32::try_from(self.fails_one_in).unwrap_or(u32::MAX).saturating_pow(self.config.failures.attempts);
+        (every + self.config.observe_every * 2) * (batches / in_a_row)
     }
 
     /// Whether an operator takes shards back: then they are read again.
